@@ -1,7 +1,9 @@
 //! Commits: what consensus decides, and what executing one yields.
 
 use crate::hash::{Context, Digest};
-use crate::{Address, BlockRef, CommitIndex, Epoch, Lane, RejectCode, Round, Sequence, StateKey, StateValue, TimestampMs, TxId, codec};
+use crate::{
+    Address, BlockRef, CommitIndex, Epoch, Header, Lane, RejectCode, Round, Sequence, StateKey, StateValue, TimestampMs, TxId, codec,
+};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +80,8 @@ pub struct StateChange {
 pub struct ExecutedCommit {
     /// What was decided.
     pub commit: Commit,
+    /// Headers of the commit's blocks, in the same order.
+    pub headers: Vec<Header>,
     /// One for every transaction of every block, in order.
     pub outcomes: Vec<TxOutcome>,
     /// BCS bodies (no signatures) of the transactions, parallel to `outcomes`.

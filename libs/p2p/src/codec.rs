@@ -1,0 +1,69 @@
+//! Frames: four bytes of length (big endian), then BCS. The limits are checked before anything is allocated.
+
+use crate::message::{Call, Reply};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use kaldrix_types::limits;
+use libp2p::request_response;
+use libp2p::swarm::StreamProtocol;
+use serde::{Serialize, de::DeserializeOwned};
+use std::io;
+
+/// The protocol's name; the version changes with the messages.
+pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/kaldrix/blocks/1");
+
+/// One block with its header and signature.
+const CALL_BYTES_MAX: usize = limits::BLOCK_BODY_BYTES_MAX + limits::HEADER_BYTES_MAX + limits::SIGNATURE_BYTES_MAX + 1024;
+/// Several blocks; the first may be as large as a block can be.
+const REPLY_BYTES_MAX: usize = 2 * CALL_BYTES_MAX;
+/// Room is made for what has arrived, in steps: a length alone costs a peer nothing.
+const STEP: usize = 256 * 1024;
+
+/// See the module's text.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Codec;
+
+impl request_response::Codec for Codec {
+    type Protocol = StreamProtocol;
+    type Request = Call;
+    type Response = Reply;
+
+    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Call> {
+        read(io, CALL_BYTES_MAX).await
+    }
+
+    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Reply> {
+        read(io, REPLY_BYTES_MAX).await
+    }
+
+    async fn write_request<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, call: Call) -> io::Result<()> {
+        write(io, &call).await
+    }
+
+    async fn write_response<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, reply: Reply) -> io::Result<()> {
+        write(io, &reply).await
+    }
+}
+
+async fn read<T: AsyncRead + Unpin + Send, M: DeserializeOwned>(io: &mut T, limit: usize) -> io::Result<M> {
+    let mut length = [0; 4];
+    io.read_exact(&mut length).await?;
+    let length = u32::from_be_bytes(length) as usize;
+    if length > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes is over the limit of {limit}")));
+    }
+    let mut frame = Vec::with_capacity(length.min(STEP));
+    while frame.len() < length {
+        let at = frame.len();
+        frame.resize(length.min(at + STEP), 0);
+        io.read_exact(&mut frame[at..]).await?;
+    }
+    kaldrix_types::decode(&frame, limit).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+async fn write<T: AsyncWrite + Unpin + Send, M: Serialize>(io: &mut T, message: &M) -> io::Result<()> {
+    let bytes = kaldrix_types::encode(message);
+    let length = u32::try_from(bytes.len()).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
+    io.write_all(&length.to_be_bytes()).await?;
+    io.write_all(&bytes).await?;
+    io.close().await
+}

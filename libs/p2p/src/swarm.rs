@@ -1,0 +1,330 @@
+//! The one task that owns the libp2p swarm.
+
+use crate::codec::{Codec, PROTOCOL};
+use crate::message::{Call, PeerRequest, PeerResponse, Reply};
+use crate::network::{P2pConfig, P2pError, PeerHandler, Shared};
+use crate::peers::Peers;
+use futures::StreamExt;
+use kaldrix_types::ValidatorIndex;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, ping, tcp, tls, yamux};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+/// Pushes to one peer that are not acknowledged yet.
+const PUSHES_IN_FLIGHT_MAX: usize = 16;
+/// Requests of one connection that are worked on at a time.
+const STREAMS_MAX: usize = 64;
+const TICK: Duration = Duration::from_millis(50);
+const ANSWERS_MAX: usize = 256;
+
+#[derive(NetworkBehaviour)]
+pub(crate) struct Behaviour {
+    limits: connection_limits::Behaviour,
+    ping: ping::Behaviour,
+    blocks: request_response::Behaviour<Codec>,
+}
+
+/// A question on its way out.
+pub(crate) struct Ask {
+    pub(crate) peer: ValidatorIndex,
+    pub(crate) request: PeerRequest,
+    pub(crate) reply: oneshot::Sender<Result<PeerResponse, P2pError>>,
+}
+
+enum Sent {
+    Hello,
+    Push(ValidatorIndex),
+    Ask(ValidatorIndex, oneshot::Sender<Result<PeerResponse, P2pError>>),
+}
+
+type Answer = (ResponseChannel<Reply>, Reply);
+
+pub(crate) fn build(identity: Keypair, committee_size: usize) -> Result<Swarm<Behaviour>, String> {
+    let incoming = u32::try_from(4 * committee_size + 16).unwrap_or(u32::MAX);
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(incoming))
+        .with_max_established_incoming(Some(incoming))
+        .with_max_established_per_peer(Some(4));
+    let blocks = request_response::Config::default().with_request_timeout(REQUEST_MAX).with_max_concurrent_streams(STREAMS_MAX);
+    let behaviour = Behaviour {
+        limits: connection_limits::Behaviour::new(limits),
+        ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(5)).with_timeout(Duration::from_secs(5))),
+        blocks: request_response::Behaviour::with_codec(Codec, [(PROTOCOL, ProtocolSupport::Full)], blocks),
+    };
+    let swarm = SwarmBuilder::with_existing_identity(identity)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, yamux::Config::default)
+        .map_err(|e| e.to_string())?
+        .with_behaviour(|_| behaviour)
+        .map_err(|e| e.to_string())?
+        .with_swarm_config(|c| {
+            // One protocol: no round trip to agree on it.
+            c.with_idle_connection_timeout(Duration::from_secs(86_400)).with_substream_upgrade_protocol_override(Version::V1Lazy)
+        })
+        .build();
+    Ok(swarm)
+}
+
+pub(crate) async fn wait_for_listen_address(swarm: &mut Swarm<Behaviour>) -> Result<Multiaddr, String> {
+    loop {
+        match swarm.select_next_some().await {
+            SwarmEvent::NewListenAddr { address, .. } => return Ok(address),
+            SwarmEvent::ListenerClosed { reason, .. } => return Err(format!("{reason:?}")),
+            SwarmEvent::ListenerError { error, .. } => return Err(error.to_string()),
+            _ => {}
+        }
+    }
+}
+
+/// See the module's text.
+pub(crate) struct SwarmTask {
+    swarm: Swarm<Behaviour>,
+    config: P2pConfig,
+    peers: Peers,
+    handler: Arc<dyn PeerHandler>,
+    shared: Arc<Shared>,
+    asked: mpsc::Receiver<Ask>,
+    sent: HashMap<OutboundRequestId, Sent>,
+    pushes: HashMap<ValidatorIndex, usize>,
+    answers_in: mpsc::Sender<Answer>,
+    answers: mpsc::Receiver<Answer>,
+}
+
+impl SwarmTask {
+    pub(crate) fn new(
+        swarm: Swarm<Behaviour>,
+        config: P2pConfig,
+        peers: Peers,
+        handler: Arc<dyn PeerHandler>,
+        shared: Arc<Shared>,
+        asked: mpsc::Receiver<Ask>,
+    ) -> Self {
+        let (answers_in, answers) = mpsc::channel(ANSWERS_MAX);
+        Self { swarm, config, peers, handler, shared, asked, sent: HashMap::new(), pushes: HashMap::new(), answers_in, answers }
+    }
+
+    pub(crate) async fn run(mut self, cancel: CancellationToken) {
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let shared = Arc::clone(&self.shared);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                event = self.swarm.select_next_some() => self.on_event(event),
+                () = shared.wake.notified() => self.send_pushes(),
+                Some((channel, reply)) = self.answers.recv() => {
+                    // The asker may be gone.
+                    let _ = self.swarm.behaviour_mut().blocks.send_response(channel, reply);
+                }
+                Some(ask) = self.asked.recv() => self.ask(ask),
+                _ = ticks.tick() => self.tick(),
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        for peer in self.peers.overdue(now) {
+            self.handler.on_garbage(None, "a peer that does not say who it is");
+            self.drop_peer(peer);
+        }
+        for address in self.peers.due(now, jitter) {
+            // A dial that fails at once is tried again like any other.
+            let _ = self.swarm.dial(DialOpts::unknown_peer_id().address(address).build());
+        }
+    }
+
+    fn drop_peer(&mut self, peer: PeerId) {
+        // Not being connected any more is what is wanted.
+        let _ = self.swarm.disconnect_peer_id(peer);
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                self.peers.connected(peer_id, Instant::now());
+                if self.peers.validator_of(&peer_id).is_none() {
+                    let hello = Call::Hello(self.config.binding.clone());
+                    let id = self.swarm.behaviour_mut().blocks.send_request(&peer_id, hello);
+                    self.sent.insert(id, Sent::Hello);
+                }
+            }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
+                if let Some(validator) = self.peers.disconnected(&peer_id, Instant::now()) {
+                    self.shared.outbox().queues.remove(&validator);
+                    self.pushes.remove(&validator);
+                    tracing::info!(%validator, "disconnected");
+                }
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Blocks(event)) => self.on_blocks(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Ping(ping::Event { peer, result: Err(error), .. })) => {
+                tracing::debug!(%peer, %error, "a peer does not answer pings");
+                self.drop_peer(peer);
+            }
+            SwarmEvent::OutgoingConnectionError { error, .. } => tracing::debug!(%error, "a dial failed"),
+            SwarmEvent::IncomingConnectionError { error, .. } => tracing::debug!(%error, "a connection was refused"),
+            _ => {}
+        }
+    }
+
+    fn on_blocks(&mut self, event: request_response::Event<Call, Reply>) {
+        match event {
+            request_response::Event::Message { peer, message: Message::Request { request, channel, .. }, .. } => {
+                self.on_call(peer, request, channel);
+            }
+            request_response::Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                self.on_reply(peer, request_id, response);
+            }
+            request_response::Event::OutboundFailure { peer, request_id, error, .. } => self.on_failure(peer, request_id, &error),
+            request_response::Event::InboundFailure { peer, error: request_response::InboundFailure::Io(error), .. }
+                if error.kind() == std::io::ErrorKind::InvalidData =>
+            {
+                self.handler.on_garbage(self.peers.validator_of(&peer), &error.to_string());
+                self.drop_peer(peer);
+            }
+            request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
+        }
+    }
+
+    fn on_call(&mut self, peer: PeerId, call: Call, channel: ResponseChannel<Reply>) {
+        let from = self.peers.validator_of(&peer);
+        match (call, from) {
+            (Call::Hello(binding), _) => {
+                if self.bind(peer, &binding) {
+                    let reply = Reply::Hello(self.config.binding.clone());
+                    let _ = self.swarm.behaviour_mut().blocks.send_response(channel, reply);
+                }
+            }
+            (_, None) => {
+                let _ = self.swarm.behaviour_mut().blocks.send_response(channel, Reply::Unbound);
+            }
+            (Call::Push(block), Some(from)) => {
+                let (handler, answers) = (Arc::clone(&self.handler), self.answers_in.clone());
+                // Bounded: libp2p hands over no more than STREAMS_MAX unanswered requests per connection.
+                tokio::spawn(async move {
+                    handler.on_block(from, block).await;
+                    let _ = answers.send((channel, Reply::Ack)).await;
+                });
+            }
+            (Call::Ask(request), Some(from)) => {
+                let (handler, answers) = (Arc::clone(&self.handler), self.answers_in.clone());
+                tokio::spawn(async move {
+                    let answer = handler.on_request(from, request).await;
+                    let _ = answers.send((channel, Reply::Answer(answer))).await;
+                });
+            }
+        }
+    }
+
+    fn on_reply(&mut self, peer: PeerId, id: OutboundRequestId, reply: Reply) {
+        match (self.sent.remove(&id), reply) {
+            (Some(Sent::Hello), Reply::Hello(binding)) => {
+                self.bind(peer, &binding);
+            }
+            (Some(Sent::Push(to)), Reply::Ack) => self.push_done(to),
+            (Some(Sent::Ask(_, reply)), Reply::Answer(answer)) => {
+                let _ = reply.send(Ok(answer));
+            }
+            (Some(sent), _) => {
+                // It does not know us (yet), or answers nonsense: begin anew.
+                self.give_up(sent, "the answer does not fit the question");
+                self.drop_peer(peer);
+            }
+            (None, _) => {}
+        }
+    }
+
+    fn on_failure(&mut self, peer: PeerId, id: OutboundRequestId, error: &request_response::OutboundFailure) {
+        if let request_response::OutboundFailure::Io(io) = error
+            && io.kind() == std::io::ErrorKind::InvalidData
+        {
+            self.handler.on_garbage(self.peers.validator_of(&peer), &io.to_string());
+            self.drop_peer(peer);
+        }
+        if let Some(sent) = self.sent.remove(&id) {
+            self.give_up(sent, &error.to_string());
+        }
+    }
+
+    fn give_up(&mut self, sent: Sent, why: &str) {
+        match sent {
+            Sent::Hello => {}
+            Sent::Push(to) => self.push_done(to),
+            Sent::Ask(to, reply) => {
+                let _ = reply.send(Err(P2pError::NoAnswer(to, why.to_owned())));
+            }
+        }
+    }
+
+    /// Whether the peer is bound now; one that shows a wrong binding is dropped.
+    fn bind(&mut self, peer: PeerId, binding: &crate::PeerBinding) -> bool {
+        let verdict = binding.check(&peer, &self.config.committee, self.config.verifier.as_ref());
+        let verdict = verdict.and_then(|v| if v == self.config.own { Err("the binding names this validator") } else { Ok(v) });
+        match verdict {
+            Ok(validator) => {
+                if self.peers.validator_of(&peer) != Some(validator) {
+                    tracing::info!(%validator, "connected");
+                }
+                if let Some(old) = self.peers.bind(peer, validator, Instant::now()) {
+                    self.drop_peer(old);
+                    self.pushes.remove(&validator);
+                }
+                self.shared.outbox().queues.entry(validator).or_default();
+                true
+            }
+            Err(what) => {
+                self.handler.on_garbage(None, what);
+                self.drop_peer(peer);
+                false
+            }
+        }
+    }
+
+    fn ask(&mut self, ask: Ask) {
+        let Some(peer) = self.peers.peer_of(ask.peer) else {
+            let _ = ask.reply.send(Err(P2pError::NotConnected(ask.peer)));
+            return;
+        };
+        let id = self.swarm.behaviour_mut().blocks.send_request(&peer, Call::Ask(ask.request));
+        self.sent.insert(id, Sent::Ask(ask.peer, ask.reply));
+    }
+
+    fn push_done(&mut self, to: ValidatorIndex) {
+        if let Some(in_flight) = self.pushes.get_mut(&to) {
+            *in_flight = in_flight.saturating_sub(1);
+        }
+        self.send_pushes();
+    }
+
+    fn send_pushes(&mut self) {
+        for to in self.peers.bound() {
+            let Some(peer) = self.peers.peer_of(to) else { continue };
+            loop {
+                let in_flight = self.pushes.entry(to).or_default();
+                if *in_flight >= PUSHES_IN_FLIGHT_MAX {
+                    break;
+                }
+                let Some(block) = self.shared.outbox().queues.get_mut(&to).and_then(std::collections::VecDeque::pop_front) else { break };
+                *in_flight += 1;
+                let id = self.swarm.behaviour_mut().blocks.send_request(&peer, Call::Push(block));
+                self.sent.insert(id, Sent::Push(to));
+            }
+        }
+    }
+}
+
+/// Between 0 and 1, different each time.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0u8) as f64 / u64::MAX as f64
+}

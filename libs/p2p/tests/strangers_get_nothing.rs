@@ -1,0 +1,187 @@
+//! Impostors, garbage and silence.
+
+mod common;
+
+use common::{Node, Notes, addresses, anywhere, binding, committee, eventually, identity, node_at};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
+use kaldrix_p2p::{Bytes, Keypair, PeerRequest, PeerResponse};
+use kaldrix_types::{ChainId, Digest, ValidatorIndex, encode};
+use libp2p::request_response::{self, Event, Message, ProtocolSupport};
+use libp2p::swarm::SwarmEvent;
+use libp2p::{StreamProtocol, SwarmBuilder, tcp, tls, yamux};
+use std::io;
+use std::time::Duration;
+
+/// Writes bytes as they are.
+#[derive(Clone, Default)]
+struct Raw;
+
+impl request_response::Codec for Raw {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        io.take(100_000).read_to_end(&mut bytes).await?;
+        Ok(bytes)
+    }
+    async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, p: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>> {
+        self.read_request(p, io).await
+    }
+    async fn write_request<T: AsyncWrite + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()> {
+        io.write_all(&bytes).await?;
+        io.close().await
+    }
+    async fn write_response<T: AsyncWrite + Unpin + Send>(&mut self, p: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()> {
+        self.write_request(p, io, bytes).await
+    }
+}
+
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    [&[kind], u32::try_from(payload.len()).unwrap().to_be_bytes().as_slice(), payload].concat()
+}
+
+/// What a stranger saw: the answers to its questions, and whether it was disconnected within `patience`.
+struct Saw {
+    answers: Vec<Vec<u8>>,
+    was_disconnected: bool,
+}
+
+/// Connects, sends `questions`, answers the other's questions with `reply`, and watches.
+async fn stranger(node: &Node, identity: Keypair, questions: Vec<Vec<u8>>, reply: Vec<u8>, patience: Duration) -> Saw {
+    let protocol = [(StreamProtocol::new("/kaldrix/validator/1"), ProtocolSupport::Full)];
+    let mut swarm = SwarmBuilder::with_existing_identity(identity)
+        .with_tokio()
+        .with_tcp(tcp::Config::default(), tls::Config::new, yamux::Config::default)
+        .unwrap()
+        .with_behaviour(|_| request_response::Behaviour::with_codec(Raw, protocol, request_response::Config::default()))
+        .unwrap()
+        .with_swarm_config(|c| c.with_idle_connection_timeout(Duration::from_secs(60)))
+        .build();
+    swarm.dial(node.address.clone()).unwrap();
+    let mut saw = Saw { answers: Vec::new(), was_disconnected: false };
+    let watching = async {
+        loop {
+            match swarm.select_next_some().await {
+                SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                    for question in &questions {
+                        swarm.behaviour_mut().send_request(&peer_id, question.clone());
+                    }
+                }
+                SwarmEvent::ConnectionClosed { .. } => {
+                    saw.was_disconnected = true;
+                    return;
+                }
+                SwarmEvent::Behaviour(Event::Message { message: Message::Request { channel, .. }, .. }) => {
+                    let _ = swarm.behaviour_mut().send_response(channel, reply.clone());
+                }
+                SwarmEvent::Behaviour(Event::Message { message: Message::Response { response, .. }, .. }) => saw.answers.push(response),
+                _ => {}
+            }
+        }
+    };
+    let _ = tokio::time::timeout(patience, watching).await;
+    saw
+}
+
+async fn lonely_node() -> Node {
+    node_at(&committee(4), 0, anywhere(), &[], Notes::default()).await
+}
+
+/// Questions of each kind that an attacker would like to see answered.
+fn greedy() -> Vec<Vec<u8>> {
+    vec![frame(2, b"a block"), frame(5, &encode(&PeerRequest::LastOwnBlock(ValidatorIndex(0))))]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_impostor_with_a_forged_binding_gets_nothing_and_is_disconnected() {
+    let committee = committee(4);
+    let me = identity(50);
+    let other_chain = ChainId(Digest([1; 32]));
+    let mut stolen = binding(&committee, committee.chain(), 1, 1, &identity(2));
+    let mut renamed = binding(&committee, committee.chain(), 1, 1, &me);
+    renamed.validator = ValidatorIndex(2);
+    let mut unknown = binding(&committee, committee.chain(), 1, 1, &me);
+    unknown.validator = ValidatorIndex(400);
+    let forged = [
+        ("validator 2's signature for validator 1", binding(&committee, committee.chain(), 2, 1, &me)),
+        ("another chain", binding(&committee, other_chain, 1, 1, &me)),
+        ("another peer id's binding", stolen.clone()),
+        ("another peer id's signature", {
+            stolen.peer_id = kaldrix_p2p::peer_id_bytes(&me);
+            stolen
+        }),
+        ("another index", renamed),
+        ("an unknown validator", unknown),
+        ("the node's own index", binding(&committee, committee.chain(), 0, 0, &me)),
+    ];
+    for (how, forged) in forged {
+        let node = lonely_node().await;
+        let hello = frame(1, &encode(&forged));
+        let questions = [greedy(), vec![hello.clone()], greedy()].concat();
+        let saw = stranger(&node, me.clone(), questions, hello, Duration::from_secs(3)).await;
+        assert!(saw.was_disconnected, "{how}");
+        // Kind 4 says "Hello first"; nothing else may have been told.
+        assert!(saw.answers.iter().all(|a| a == &frame(4, b"")), "{how}: {:?}", saw.answers);
+        assert!(node.notes.blocks.lock().unwrap().is_empty(), "{how}");
+        assert!(node.network.connected().is_empty(), "{how}");
+        assert!(!node.notes.garbage.lock().unwrap().is_empty(), "{how}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_says_nothing_is_dropped_after_five_seconds() {
+    let node = lonely_node().await;
+    let begun = tokio::time::Instant::now();
+    // It asks, but never says Hello, and answers the node's own Hello with an empty stream.
+    let saw = stranger(&node, identity(60), greedy(), Vec::new(), Duration::from_secs(8)).await;
+    assert!(saw.was_disconnected);
+    assert!(begun.elapsed() < Duration::from_secs(7), "{:?}", begun.elapsed());
+    assert!(node.notes.blocks.lock().unwrap().is_empty());
+    assert_eq!(node.network.connected(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_and_oversized_frames_are_reported_and_hurt_nobody() {
+    let node = lonely_node().await;
+    let oversized = [&[2u8], u32::MAX.to_be_bytes().as_slice(), &[0; 1000]].concat();
+    for bytes in [vec![0xff; 5000], oversized, frame(1, b"no binding"), frame(6, b""), frame(5, &[7; 40]), Vec::new(), vec![2, 0]] {
+        let before = node.notes.garbage.lock().unwrap().len();
+        let is_short = bytes.len() < 5;
+        let saw = stranger(&node, identity(61), vec![bytes], vec![9; 100], Duration::from_millis(if is_short { 500 } else { 3000 })).await;
+        assert!(saw.answers.is_empty());
+        assert!(node.notes.garbage.lock().unwrap().len() > before || is_short);
+    }
+    assert!(!node.task.is_finished());
+    // A correct validator connects as if nothing had been.
+    let committee = committee(4);
+    let other = node_at(&committee, 1, anywhere(), &[(0, node.address.clone())], Notes::default()).await;
+    eventually("connected", || other.network.connected() == [ValidatorIndex(0)]).await;
+    other.network.push(Bytes::from_static(b"block"));
+    eventually("served", || node.notes.blocks.lock().unwrap().len() == 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bound_validator_that_sends_garbage_is_named() {
+    let node = lonely_node().await;
+    let committee = committee(4);
+    let identity = identity(2);
+    let hello = frame(1, &encode(&binding(&committee, committee.chain(), 1, 1, &identity)));
+    let garbage = vec![vec![0xff; 100]; 40];
+    let questions = [vec![hello.clone()], garbage].concat();
+    let saw = stranger(&node, identity, questions, hello, Duration::from_secs(3)).await;
+    let reports = node.notes.garbage.lock().unwrap().clone();
+    assert!(reports.iter().any(|(from, _)| *from == Some(ValidatorIndex(1))), "{reports:?}");
+    assert!(saw.was_disconnected, "after so much garbage");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_validator_at_a_wrong_address_is_still_itself() {
+    // The book of node 1 says "2" where node 0 listens: bindings decide, not addresses.
+    let committee = committee(4);
+    let zero = node_at(&committee, 0, anywhere(), &[], Notes::default()).await;
+    let one = node_at(&committee, 1, anywhere(), &[(2, zero.address.clone()), (3, addresses(1)[0].clone())], Notes::default()).await;
+    eventually("connected as 0", || one.network.connected() == [ValidatorIndex(0)]).await;
+    let answer = one.network.request(ValidatorIndex(0), PeerRequest::LastOwnBlock(ValidatorIndex(0))).await.unwrap();
+    assert_eq!(answer, PeerResponse::Refused("you are 1".into()));
+}

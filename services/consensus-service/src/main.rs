@@ -1,0 +1,18 @@
+//! `kaldrix-consensus-service --config FILE`: the control plane of one validator.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The control plane of one validator.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML); `kaldrix config default` prints one with every key explained.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    kaldrix_consensus_service::wiring::run(&Arguments::parse().config)
+}

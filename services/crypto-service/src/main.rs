@@ -1,0 +1,26 @@
+//! `kaldrix-crypto-service --config FILE`: the keys of one validator.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The keys of one validator.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML); `kaldrix config default` prints one with every key explained.
+    #[arg(long)]
+    config: PathBuf,
+    /// Create the double-sign guard of a key that has NEVER signed, and exit. An existing guard is not touched.
+    #[arg(long)]
+    new_guard: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    if arguments.new_guard {
+        kaldrix_crypto_service::wiring::run_new_guard(&arguments.config)
+    } else {
+        kaldrix_crypto_service::wiring::run(&arguments.config)
+    }
+}

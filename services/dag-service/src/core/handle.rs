@@ -1,0 +1,204 @@
+//! Typed commands to the core thread and their replies.
+
+use crate::error::DagError;
+use bytes::Bytes;
+use kaldrix_dag::{AddError, FetchRequest, RangeRequest, Refused, RequestId};
+use kaldrix_proto::consensus::HeaderEntry;
+use kaldrix_types::{
+    Address, BlockRef, Commit, CommitIndex, DecodedTransaction, Digest, Header, Lane, RejectCode, Round, Sequence, TimestampMs, TxId,
+    ValidatorIndex, VerifiedBlock,
+};
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// A transaction whose signature holds, on its way into the mempool.
+pub(crate) struct Entry {
+    pub(crate) tx: Arc<DecodedTransaction>,
+    /// What the executed state expects next in its lane.
+    pub(crate) next_sequence: Sequence,
+    /// W3C traceparent of the request that brought it; empty when untraced.
+    pub(crate) traceparent: String,
+}
+
+/// An unsigned own block.
+pub(crate) struct Proposal {
+    pub(crate) header: Header,
+    pub(crate) body: Bytes,
+    pub(crate) traceparents: Vec<String>,
+    /// It was found in the store at the start: only its signature is missing.
+    pub(crate) is_durable: bool,
+}
+
+/// What consensus-service is told.
+pub(crate) enum Upward {
+    Header(HeaderEntry),
+    Pending(bool),
+}
+
+/// Everything a new consensus session begins with; what comes later goes into the sink.
+pub(crate) struct Replay {
+    pub(crate) headers: Vec<HeaderEntry>,
+    pub(crate) own_last_round: Round,
+}
+
+/// What the mempool must know of an executed commit.
+pub(crate) struct ExecutedNotice {
+    pub(crate) index: CommitIndex,
+    pub(crate) digest: Digest,
+    pub(crate) timestamp_ms: TimestampMs,
+    pub(crate) transactions: u64,
+    pub(crate) lanes: Vec<(Address, Lane, Sequence)>,
+    pub(crate) discarded: Vec<(TxId, RejectCode)>,
+}
+
+/// Where a transaction of this validator's mempool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PendingState {
+    Unknown,
+    Queued,
+    Included,
+    Dropped(RejectCode),
+}
+
+/// What to ask other validators for.
+#[derive(Default)]
+pub(crate) struct FetchWork {
+    pub(crate) blocks: Vec<FetchRequest>,
+    pub(crate) range: Option<RangeRequest>,
+}
+
+/// For status lines.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CoreStatus {
+    pub(crate) round: Round,
+    pub(crate) commit_index: CommitIndex,
+    pub(crate) commit_digest: Digest,
+    pub(crate) commit_timestamp_ms: TimestampMs,
+    pub(crate) executed_transactions: u64,
+    pub(crate) mempool_transactions: usize,
+    pub(crate) mempool_bytes: usize,
+    pub(crate) suspended: usize,
+}
+
+/// What the core thread is asked or told.
+pub(crate) enum Command {
+    AddBlock { from: ValidatorIndex, block: Arc<VerifiedBlock>, reply: oneshot::Sender<Result<(), Refused>> },
+    AddTransactions { entries: Vec<Entry>, reply: oneshot::Sender<Vec<Result<(), AddError>>> },
+    Propose { round: Round },
+    OwnBlock(Arc<VerifiedBlock>),
+    ProposalRefused { round: Round },
+    Committed { commit: Commit, reply: oneshot::Sender<Option<Vec<Arc<VerifiedBlock>>>> },
+    Executed(ExecutedNotice),
+    TakeTraces { ids: Vec<TxId>, reply: oneshot::Sender<Vec<(u32, String)>> },
+    Replay { sink: mpsc::Sender<Upward>, reply: oneshot::Sender<Replay> },
+    Fetch { connected: Vec<ValidatorIndex>, reply: oneshot::Sender<FetchWork> },
+    Fetched { request: RequestId, blocks: Option<Vec<BlockRef>> },
+    RangeFetched { peer: ValidatorIndex, progress: bool },
+    Blocks { refs: Vec<BlockRef>, reply: oneshot::Sender<Vec<Option<Arc<VerifiedBlock>>>> },
+    LastBlock { author: ValidatorIndex, reply: oneshot::Sender<Option<Arc<VerifiedBlock>>> },
+    OwnRound { round: Round },
+    Pending { ids: Vec<TxId>, reply: oneshot::Sender<Vec<PendingState>> },
+    Status { reply: oneshot::Sender<CoreStatus> },
+    Sweep,
+}
+
+/// The only way to the core thread. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct CoreHandle {
+    commands: mpsc::Sender<Command>,
+}
+
+impl CoreHandle {
+    pub(crate) const fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    async fn tell(&self, command: Command) -> Result<(), DagError> {
+        self.commands.send(command).await.map_err(|_| DagError::Stopped)
+    }
+
+    async fn ask<T>(&self, make: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, DagError> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(make(reply)).await?;
+        answer.await.map_err(|_| DagError::Stopped)
+    }
+
+    pub(crate) async fn add_block(&self, from: ValidatorIndex, block: Arc<VerifiedBlock>) -> Result<Result<(), Refused>, DagError> {
+        self.ask(|reply| Command::AddBlock { from, block, reply }).await
+    }
+
+    pub(crate) async fn add_transactions(&self, entries: Vec<Entry>) -> Result<Vec<Result<(), AddError>>, DagError> {
+        self.ask(|reply| Command::AddTransactions { entries, reply }).await
+    }
+
+    pub(crate) async fn propose(&self, round: Round) -> Result<(), DagError> {
+        self.tell(Command::Propose { round }).await
+    }
+
+    pub(crate) async fn own_block(&self, block: Arc<VerifiedBlock>) -> Result<(), DagError> {
+        self.tell(Command::OwnBlock(block)).await
+    }
+
+    pub(crate) async fn proposal_refused(&self, round: Round) -> Result<(), DagError> {
+        self.tell(Command::ProposalRefused { round }).await
+    }
+
+    /// The commit's blocks, or `None` when one is not here.
+    pub(crate) async fn committed(&self, commit: Commit) -> Result<Option<Vec<Arc<VerifiedBlock>>>, DagError> {
+        self.ask(|reply| Command::Committed { commit, reply }).await
+    }
+
+    pub(crate) async fn executed(&self, notice: ExecutedNotice) -> Result<(), DagError> {
+        self.tell(Command::Executed(notice)).await
+    }
+
+    /// Removes and returns the traces of those transactions that came in here: (position in `ids`, traceparent).
+    pub(crate) async fn take_traces(&self, ids: Vec<TxId>) -> Result<Vec<(u32, String)>, DagError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.ask(|reply| Command::TakeTraces { ids, reply }).await
+    }
+
+    pub(crate) async fn replay(&self, sink: mpsc::Sender<Upward>) -> Result<Replay, DagError> {
+        self.ask(|reply| Command::Replay { sink, reply }).await
+    }
+
+    pub(crate) async fn fetch(&self, connected: Vec<ValidatorIndex>) -> Result<FetchWork, DagError> {
+        self.ask(|reply| Command::Fetch { connected, reply }).await
+    }
+
+    /// A fetch ended: with these blocks, or `None` when it failed.
+    pub(crate) async fn fetched(&self, request: RequestId, blocks: Option<Vec<BlockRef>>) -> Result<(), DagError> {
+        self.tell(Command::Fetched { request, blocks }).await
+    }
+
+    pub(crate) async fn range_fetched(&self, peer: ValidatorIndex, progress: bool) -> Result<(), DagError> {
+        self.tell(Command::RangeFetched { peer, progress }).await
+    }
+
+    pub(crate) async fn blocks(&self, refs: Vec<BlockRef>) -> Result<Vec<Option<Arc<VerifiedBlock>>>, DagError> {
+        self.ask(|reply| Command::Blocks { refs, reply }).await
+    }
+
+    pub(crate) async fn last_block(&self, author: ValidatorIndex) -> Result<Option<Arc<VerifiedBlock>>, DagError> {
+        self.ask(|reply| Command::LastBlock { author, reply }).await
+    }
+
+    /// This validator may have signed up to `round`: proposes only above it.
+    pub(crate) async fn own_round(&self, round: Round) -> Result<(), DagError> {
+        self.tell(Command::OwnRound { round }).await
+    }
+
+    pub(crate) async fn pending(&self, ids: Vec<TxId>) -> Result<Vec<PendingState>, DagError> {
+        self.ask(|reply| Command::Pending { ids, reply }).await
+    }
+
+    pub(crate) async fn status(&self) -> Result<CoreStatus, DagError> {
+        self.ask(|reply| Command::Status { reply }).await
+    }
+
+    pub(crate) async fn sweep(&self) -> Result<(), DagError> {
+        self.tell(Command::Sweep).await
+    }
+}

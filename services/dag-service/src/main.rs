@@ -1,0 +1,18 @@
+//! `kaldrix-dag-service --config FILE`: the data plane of one validator.
+
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The data plane of one validator.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file (TOML); `kaldrix config default` prints one with every key explained.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+fn main() -> ExitCode {
+    kaldrix_dag_service::wiring::run(&Arguments::parse().config)
+}

@@ -1,0 +1,95 @@
+//! The one path to the store: blocks, own proposals and executed commits in the order in which they came.
+//!
+//! A block is in the store before anything that refers to it, because everything goes through this queue; many items share one
+//! write and one fsync. This task waits for nothing but the store, so a full queue pushes back on the core and never dead-locks.
+
+use crate::core::{Feed, HotState};
+use crate::error::DagError;
+use crate::metrics::Metrics;
+use kaldrix_storage::{StoredBlock, ValidatorBatch, ValidatorStore};
+use kaldrix_types::ExecutedCommit;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// Something to make durable.
+pub(crate) enum Item {
+    /// A block; nobody waits.
+    Block(StoredBlock),
+    /// An own proposal before it is signed: nothing is sent until this is durable.
+    Proposal(StoredBlock, oneshot::Sender<()>),
+    /// A commit's effects, and the traces of its transactions.
+    Executed(Arc<ExecutedCommit>, Arc<[(u32, String)]>),
+}
+
+const ITEMS_PER_WRITE: usize = 256;
+const RETRY_MS_MAX: u64 = 2_000;
+
+/// What this task needs.
+pub(crate) struct Persist {
+    pub(crate) store: Arc<dyn ValidatorStore>,
+    pub(crate) hot: Arc<HotState>,
+    pub(crate) feed: Arc<Feed>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+impl Persist {
+    /// Runs until cancelled; what is queued by then is still written.
+    ///
+    /// # Errors
+    /// A store failure that trying again cannot mend.
+    pub(crate) async fn run(self, mut queue: mpsc::Receiver<Item>, cancel: CancellationToken) -> Result<(), DagError> {
+        let mut items = Vec::with_capacity(ITEMS_PER_WRITE);
+        loop {
+            tokio::select! {
+                biased;
+                count = queue.recv_many(&mut items, ITEMS_PER_WRITE) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                }
+                () = cancel.cancelled() => return Ok(()),
+            }
+            self.metrics.persist_queue.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
+            self.write(std::mem::take(&mut items), &cancel).await?;
+        }
+    }
+
+    async fn write(&self, items: Vec<Item>, cancel: &CancellationToken) -> Result<(), DagError> {
+        let mut batch = ValidatorBatch::default();
+        let mut waiting = Vec::new();
+        let mut executed = Vec::new();
+        for item in items {
+            match item {
+                Item::Block(block) => batch.blocks.push(block),
+                Item::Proposal(block, reply) => {
+                    batch.blocks.push(block);
+                    waiting.push(reply);
+                }
+                Item::Executed(commit, traces) => {
+                    batch.executed.push(Arc::clone(&commit));
+                    executed.push((commit, traces));
+                }
+            }
+        }
+        let mut pause_ms = 50;
+        while let Err(error) = self.store.write(batch.clone()).await {
+            if !error.is_retryable() || cancel.is_cancelled() {
+                return Err(error.into());
+            }
+            tracing::warn!(%error, pause_ms, "the store does not take writes; this validator waits for it");
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
+        }
+        for reply in waiting {
+            // The proposer may have been stopped meanwhile.
+            let _ = reply.send(());
+        }
+        for (commit, traces) in executed {
+            self.hot.durable(commit.commit.index);
+            self.feed.publish(&commit, traces);
+        }
+        Ok(())
+    }
+}

@@ -28,7 +28,10 @@ impl request_response::Codec for Codec {
     type Response = Reply;
 
     async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Call> {
-        read(io, CALL_BYTES_MAX).await
+        match read(io, CALL_BYTES_MAX).await {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Ok(Call::Garbage(error.to_string())),
+            result => result,
+        }
     }
 
     async fn read_response<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Reply> {

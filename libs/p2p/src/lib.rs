@@ -14,11 +14,12 @@
 
 mod binding;
 mod codec;
+mod hybrid_tls;
 mod message;
 mod network;
 mod peers;
 mod swarm;
 
 pub use binding::{PeerBinding, binding_digest};
-pub use message::{PeerRequest, PeerResponse};
+pub use message::{FLOORS_MAX, PeerRequest, PeerResponse, REQUESTED_BLOCKS_MAX, RESPONSE_BYTES_MAX};
 pub use network::{BlockNetwork, P2pConfig, P2pError, PeerHandler, start};

@@ -67,6 +67,9 @@ pub enum P2pError {
     /// Too many questions wait.
     #[error("too many requests wait for other validators")]
     Busy,
+    /// The question is over its limits.
+    #[error("the request asks for more than its limits allow")]
+    TooMuch,
     /// The network has stopped.
     #[error("the peer-to-peer network has stopped")]
     Stopped,
@@ -137,6 +140,9 @@ impl BlockNetwork for Libp2pNetwork {
     }
 
     async fn request(&self, peer: ValidatorIndex, request: PeerRequest) -> Result<PeerResponse, P2pError> {
+        if !request.is_within_limits() {
+            return Err(P2pError::TooMuch);
+        }
         let (reply, answer) = oneshot::channel();
         self.asks.try_send(Ask { peer, request, reply }).map_err(|e| match e {
             mpsc::error::TrySendError::Full(_) => P2pError::Busy,

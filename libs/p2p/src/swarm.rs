@@ -1,6 +1,7 @@
 //! The one task that owns the libp2p swarm.
 
 use crate::codec::{Codec, PROTOCOL};
+use crate::hybrid_tls::HybridTls;
 use crate::message::{Call, PeerRequest, PeerResponse, Reply};
 use crate::network::{P2pConfig, P2pError, PeerHandler, Shared};
 use crate::peers::Peers;
@@ -12,7 +13,7 @@ use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, ping, tcp, tls, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, SwarmBuilder, ping, tcp, yamux};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub(crate) fn build(identity: Keypair, committee_size: usize) -> Result<Swarm<Be
     };
     let swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, yamux::Config::default)
+        .with_tcp(tcp::Config::default().nodelay(true), HybridTls::new, yamux::Config::default)
         .map_err(|e| e.to_string())?
         .with_behaviour(|_| behaviour)
         .map_err(|e| e.to_string())?
@@ -186,12 +187,6 @@ impl SwarmTask {
                 self.on_reply(peer, request_id, response);
             }
             request_response::Event::OutboundFailure { peer, request_id, error, .. } => self.on_failure(peer, request_id, &error),
-            request_response::Event::InboundFailure { peer, error: request_response::InboundFailure::Io(error), .. }
-                if error.kind() == std::io::ErrorKind::InvalidData =>
-            {
-                self.handler.on_garbage(self.peers.validator_of(&peer), &error.to_string());
-                self.drop_peer(peer);
-            }
             request_response::Event::InboundFailure { .. } | request_response::Event::ResponseSent { .. } => {}
         }
     }
@@ -205,6 +200,10 @@ impl SwarmTask {
                     let _ = self.swarm.behaviour_mut().blocks.send_response(channel, reply);
                 }
             }
+            (Call::Garbage(what), from) => {
+                self.handler.on_garbage(from, &what);
+                self.drop_peer(peer);
+            }
             (_, None) => {
                 let _ = self.swarm.behaviour_mut().blocks.send_response(channel, Reply::Unbound);
             }
@@ -216,10 +215,14 @@ impl SwarmTask {
                     let _ = answers.send((channel, Reply::Ack)).await;
                 });
             }
+            (Call::Ask(request), Some(from)) if !request.is_within_limits() => {
+                self.handler.on_garbage(Some(from), "a question over its limits");
+                self.drop_peer(peer);
+            }
             (Call::Ask(request), Some(from)) => {
                 let (handler, answers) = (Arc::clone(&self.handler), self.answers_in.clone());
                 tokio::spawn(async move {
-                    let answer = handler.on_request(from, request).await;
+                    let answer = handler.on_request(from, request).await.within_limits();
                     let _ = answers.send((channel, Reply::Answer(answer))).await;
                 });
             }

@@ -1,9 +1,11 @@
 //! Correct validators on loopback.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test fails by panicking and shows what it measured")]
 
 mod common;
 
+use bytes::Bytes;
 use common::{Notes, addresses, anywhere, cluster, committee, config, eventually, identity, node_at};
-use kaldrix_p2p::{Bytes, P2pError, PeerRequest, PeerResponse, RESPONSE_BYTES_MAX};
+use kaldrix_p2p::{P2pError, PeerRequest, PeerResponse, RESPONSE_BYTES_MAX};
 use kaldrix_types::{BlockRef, Digest, ValidatorIndex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,7 +33,7 @@ async fn four_validators_connect_and_a_pushed_block_reaches_all_others() {
     }
     assert!(nodes[0].notes.blocks.lock().unwrap().is_empty());
     assert!(nodes.iter().all(|n| n.notes.garbage.lock().unwrap().is_empty()));
-    assert_eq!(nodes[0].network.dropped_pushes(), 0);
+    assert_eq!(nodes[0].network.dropped(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +87,7 @@ async fn a_restarted_validator_is_connected_again_within_three_seconds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_validator_delays_nobody_and_loses_the_oldest() {
-    let (nodes, _) = cluster(&committee(4), Some((3, Duration::from_millis(50)))).await;
+    let (nodes, _) = cluster(&committee(4), Some((3, Duration::from_millis(200)))).await;
     let begun = Instant::now();
     for i in 0..200u64 {
         nodes[0].network.push(Bytes::copy_from_slice(&i.to_be_bytes()));
@@ -96,7 +98,7 @@ async fn a_slow_validator_delays_nobody_and_loses_the_oldest() {
     }
     println!("the quick ones had 200 blocks after {:?}", begun.elapsed());
     assert!(begun.elapsed() < Duration::from_secs(3));
-    let dropped = usize::try_from(nodes[0].network.dropped_pushes()).unwrap();
+    let dropped = usize::try_from(nodes[0].network.dropped()).unwrap();
     assert!(dropped >= 50, "{dropped}");
     let newest = 199u64.to_be_bytes();
     eventually("the slow one gets the newest", || nodes[3].notes.blocks.lock().unwrap().iter().any(|(_, b, _)| b.as_ref() == newest)).await;
@@ -117,7 +119,7 @@ async fn a_validator_may_come_back_with_another_peer_id() {
     let notes = Arc::new(Notes::default());
     let (network, ..) = kaldrix_p2p::start(new, notes.clone(), CancellationToken::new()).await.unwrap();
     eventually("the new one is connected", || network.connected().len() == 1).await;
-    drop(former.stop().await);
+    former.stop().await;
     eventually("blocks reach the new one", || {
         first.network.push(Bytes::from_static(b"block"));
         !notes.blocks.lock().unwrap().is_empty()
@@ -127,15 +129,11 @@ async fn a_validator_may_come_back_with_another_peer_id() {
 }
 
 #[tokio::test]
-async fn a_taken_address_and_a_wrong_own_binding_are_clear_errors() {
+async fn a_taken_address_is_a_clear_error() {
     let committee = committee(4);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
     let here = config(&committee, 0, address.parse().unwrap(), &[]);
     let error = kaldrix_p2p::start(here, Arc::new(Notes::default()), CancellationToken::new()).await.err().unwrap();
     assert!(matches!(&error, P2pError::Listen { .. }) && error.to_string().contains(&address), "{error}");
-    let mut wrong = config(&committee, 0, anywhere(), &[]);
-    wrong.identity = identity(99);
-    let error = kaldrix_p2p::start(wrong, Arc::new(Notes::default()), CancellationToken::new()).await.err().unwrap();
-    assert!(matches!(error, P2pError::Config(_)), "{error}");
 }

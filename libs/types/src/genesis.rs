@@ -73,12 +73,32 @@ pub enum GenesisError {
         /// How many there must be.
         minimum: u32,
     },
+    /// Not JSON of a genesis.
+    #[error("not a genesis file: {0}")]
+    Json(String),
     /// Balances that overflow, or one address twice.
     #[error("genesis accounts must be distinct and their sum must fit 128 bits")]
     Accounts,
 }
 
 impl Genesis {
+    /// Reads a genesis file.
+    ///
+    /// # Errors
+    /// [`GenesisError::Json`] for anything else than JSON of a genesis; unknown fields are refused.
+    pub fn from_json(text: &str) -> Result<Self, GenesisError> {
+        serde_json::from_str(text).map_err(|e| GenesisError::Json(e.to_string()))
+    }
+
+    /// The file's content.
+    ///
+    /// # Panics
+    /// Never: every field has a JSON form.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(self).expect("every field has a JSON form")
+    }
+
     /// The chain's id.
     #[must_use]
     pub fn chain_id(&self) -> ChainId {

@@ -81,7 +81,7 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
     }
     let ready = readiness.gate("network");
 
-    let store: Arc<dyn ValidatorStore> = Arc::new(SqliteValidatorStore::open(&config.storage.path, &genesis).await?);
+    let store: Arc<dyn ValidatorStore> = Arc::new(SqliteValidatorStore::open(&config.storage.path.join("validator.sqlite"), &genesis).await?);
     let verifier = Verifier::new(KEYS_MAX);
     let mut manager = BlockManager::new(Arc::clone(&committee), Limits::default());
     let recovered = recover(&store, &committee, &genesis, &mut manager).await?;

@@ -1,13 +1,13 @@
 //! A committee with toy signatures, and nodes on loopback that note what they receive.
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "each test file uses its part")]
 
 use async_trait::async_trait;
-use kaldrix_p2p::{
-    BlockNetwork, Bytes, Keypair, Multiaddr, P2pConfig, P2pError, PeerBinding, PeerHandler, PeerRequest, PeerResponse, binding_message, peer_id_bytes,
-    start,
-};
+use bytes::Bytes;
+use kaldrix_p2p::{BlockNetwork, P2pConfig, P2pError, PeerBinding, PeerHandler, PeerRequest, PeerResponse, binding_digest, start};
 use kaldrix_types::hash::Context;
-use kaldrix_types::{BlockVerifier, ChainId, Committee, Digest, PublicKey, Scheme, Validator, ValidatorIndex};
+use kaldrix_types::{BlockVerifier, ChainId, Committee, Digest, PublicKey, Purpose, Scheme, Validator, ValidatorIndex, signing_message};
+use libp2p::identity::Keypair;
+use libp2p::{Multiaddr, PeerId};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -40,12 +40,20 @@ pub fn identity(seed: u8) -> Keypair {
     Keypair::ed25519_from_bytes([seed; 32]).unwrap()
 }
 
-/// What `signer`'s key says about the peer id of `identity`, under `claimed`'s name and on `chain`.
-pub fn binding(committee: &Committee, chain: ChainId, signer: u16, claimed: u16, identity: &Keypair) -> PeerBinding {
-    let peer_id = peer_id_bytes(identity);
+pub fn peer_id(identity: &Keypair) -> PeerId {
+    identity.public().to_peer_id()
+}
+
+/// What `signer`'s key says, on `chain`, about `peer` being `claimed`.
+pub fn signature(committee: &Committee, chain: ChainId, signer: u16, claimed: u16, peer: &PeerId) -> Bytes {
     let key = &committee.get(ValidatorIndex(signer)).unwrap().key;
-    let signature = toy_signature(key, &binding_message(chain, &peer_id, ValidatorIndex(claimed)));
-    PeerBinding { validator: ValidatorIndex(claimed), peer_id, signature }
+    toy_signature(key, &signing_message(Purpose::PeerBinding, chain, binding_digest(peer, ValidatorIndex(claimed))))
+}
+
+/// As [`signature`], with the statement around it.
+pub fn binding(committee: &Committee, chain: ChainId, signer: u16, claimed: u16, identity: &Keypair) -> PeerBinding {
+    let peer = peer_id(identity);
+    PeerBinding::new(ValidatorIndex(claimed), &peer, signature(committee, chain, signer, claimed, &peer))
 }
 
 #[derive(Default)]
@@ -64,7 +72,9 @@ impl PeerHandler for Notes {
     }
     async fn on_request(&self, from: ValidatorIndex, request: PeerRequest) -> PeerResponse {
         match request {
-            PeerRequest::Blocks(refs) => PeerResponse::Blocks(refs.iter().map(|r| Bytes::copy_from_slice(&r.round.to_be_bytes())).collect()),
+            PeerRequest::Blocks(refs) => {
+                PeerResponse::Blocks(refs.iter().map(|r| Bytes::copy_from_slice(&r.round.to_be_bytes())).collect())
+            }
             PeerRequest::BlocksAbove { limit_bytes, .. } => PeerResponse::Blocks(vec![Bytes::from(vec![1; limit_bytes as usize])]),
             PeerRequest::LastOwnBlock(_) => PeerResponse::Refused(format!("you are {from}")),
         }

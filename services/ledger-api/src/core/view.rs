@@ -1,0 +1,165 @@
+//! From stored rows and tracked progress to the messages of the public API.
+
+use crate::core::tracker::{Executed, Known, Progress};
+use kaldrix_api::ErrorCode;
+use kaldrix_proto::ledger as pb;
+use kaldrix_storage::{BlockRow, CommitRow, StoreError, TransactionRow};
+use kaldrix_types::{BlockRef, Commit, Header, Operation, OutcomeStatus, RejectCode, TxBody, TxId, ValidatorIndex, decode, limits};
+
+/// Bound for our own stored records when they are read back.
+const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// A stored transaction.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when its body cannot be decoded.
+pub fn stored_transaction(row: &TransactionRow) -> Result<pb::Transaction, StoreError> {
+    let body: TxBody = decode(&row.body, limits::TRANSACTION_BYTES_MAX)?;
+    let mut message = transaction_of_body(row.id, &body);
+    let executed = Executed { commit_index: row.commit, position: row.position, timestamp_ms: row.timestamp_ms, status: row.status };
+    put_executed(&mut message, executed);
+    message.block = row.block.to_string();
+    Ok(message)
+}
+
+/// A transaction that is not in the store, as far as it has come.
+#[must_use]
+pub fn tracked_transaction(id: TxId, known: &Known) -> pb::Transaction {
+    let mut message = match &known.body {
+        Some(body) => transaction_of_body(id, body),
+        None => pb::Transaction { id: id.to_string(), ..Default::default() },
+    };
+    match known.progress {
+        Progress::Handed => {}
+        Progress::Accepted => message.set_status(pb::TransactionStatus::Accepted),
+        Progress::Included => message.set_status(pb::TransactionStatus::Included),
+        Progress::Executed(executed) => put_executed(&mut message, executed),
+        Progress::Dropped(code) => put_refusal(&mut message, code),
+        Progress::Expired => put_refusal(&mut message, ErrorCode::Reject(RejectCode::Expired)),
+    }
+    message
+}
+
+fn put_executed(message: &mut pb::Transaction, executed: Executed) {
+    message.commit_index = executed.commit_index;
+    message.position = executed.position;
+    message.timestamp_ms = executed.timestamp_ms;
+    match executed.status {
+        OutcomeStatus::Success => {
+            message.set_status(pb::TransactionStatus::Final);
+            message.success = true;
+        }
+        OutcomeStatus::Failed(code) => {
+            message.set_status(pb::TransactionStatus::Final);
+            message.code = code.as_str().to_owned();
+            message.detail = code.help().to_owned();
+        }
+        OutcomeStatus::Discarded(code) => put_refusal(message, ErrorCode::Reject(code)),
+    }
+}
+
+fn put_refusal(message: &mut pb::Transaction, code: ErrorCode) {
+    let expired = code == ErrorCode::Reject(RejectCode::Expired);
+    message.set_status(if expired { pb::TransactionStatus::Expired } else { pb::TransactionStatus::Rejected });
+    message.code = code.as_str().to_owned();
+    message.detail = code.help().to_owned();
+}
+
+fn transaction_of_body(id: TxId, body: &TxBody) -> pb::Transaction {
+    pb::Transaction {
+        id: id.to_string(),
+        sender: body.sender.to_string(),
+        lane: body.lane.into(),
+        sequence: body.sequence,
+        fee: body.fee.to_string(),
+        valid_until_ms: body.valid_until_ms,
+        operations: body.operations.iter().map(operation).collect(),
+        memo: hex::encode(&body.memo),
+        ..Default::default()
+    }
+}
+
+fn operation(operation: &Operation) -> pb::Operation {
+    let empty = pb::Operation::default();
+    match operation {
+        Operation::Transfer { to, asset, amount } => {
+            pb::Operation { kind: "transfer".into(), to: to.to_string(), asset: asset.to_string(), amount: amount.to_string(), ..empty }
+        }
+        Operation::CreateAsset { symbol, decimals, initial_supply, maximum_supply } => pb::Operation {
+            kind: "create_asset".into(),
+            symbol: symbol.clone(),
+            decimals: (*decimals).into(),
+            amount: initial_supply.to_string(),
+            maximum_supply: maximum_supply.to_string(),
+            ..empty
+        },
+        Operation::Mint { asset, to, amount } => {
+            pb::Operation { kind: "mint".into(), to: to.to_string(), asset: asset.to_string(), amount: amount.to_string(), ..empty }
+        }
+        Operation::Burn { asset, amount } => {
+            pb::Operation { kind: "burn".into(), asset: asset.to_string(), amount: amount.to_string(), ..empty }
+        }
+        Operation::Anchor { document, metadata } => {
+            pb::Operation { kind: "anchor".into(), document: document.to_string(), metadata: hex::encode(metadata), ..empty }
+        }
+        Operation::RegisterKey { key } => {
+            pb::Operation { kind: "register_key".into(), key_id: key.id().to_string(), scheme: key.scheme().to_string(), ..empty }
+        }
+        Operation::RotateKey { index, key } => pb::Operation {
+            kind: "rotate_key".into(),
+            key_index: (*index).into(),
+            key_id: key.id().to_string(),
+            scheme: key.scheme().to_string(),
+            ..empty
+        },
+    }
+}
+
+/// A reference to a block.
+#[must_use]
+pub fn block_ref(reference: &BlockRef) -> pb::BlockRef {
+    pb::BlockRef { round: reference.round, author: u32::from(reference.author.0), digest: reference.digest.to_string() }
+}
+
+/// A stored commit, without its transactions' ids.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when its bytes cannot be decoded.
+pub fn stored_commit(row: &CommitRow) -> Result<pb::Commit, StoreError> {
+    let commit: Commit = decode(&row.bytes, RECORD_BYTES_MAX)?;
+    Ok(pb::Commit {
+        index: row.index,
+        digest: row.digest.to_string(),
+        previous: row.previous.to_string(),
+        epoch: row.epoch,
+        timestamp_ms: row.timestamp_ms,
+        leader: Some(block_ref(&row.leader)),
+        blocks: commit.blocks.iter().map(block_ref).collect(),
+        transaction_count: row.transaction_count,
+        transactions: Vec::new(),
+    })
+}
+
+/// A stored block.
+///
+/// # Errors
+/// [`StoreError::Damaged`] when its header cannot be decoded.
+pub fn stored_block(row: &BlockRow, transactions: &[TxId], author_name: &str) -> Result<pb::Block, StoreError> {
+    let header: Header = decode(&row.header, limits::HEADER_BYTES_MAX)?;
+    Ok(pb::Block {
+        reference: Some(block_ref(&BlockRef { round: row.round, author: row.author, digest: row.digest })),
+        timestamp_ms: row.timestamp_ms,
+        parents: header.parents.iter().map(block_ref).collect(),
+        commit_index: row.commit,
+        transaction_count: row.transaction_count,
+        transactions_root: header.transactions_root.to_string(),
+        transactions: transactions.iter().map(ToString::to_string).collect(),
+        author_name: author_name.to_owned(),
+    })
+}
+
+/// Index of an author as a position in the committee.
+#[must_use]
+pub fn author_position(author: u32) -> usize {
+    u16::try_from(author).map_or(usize::MAX, |a| ValidatorIndex(a).as_usize())
+}

@@ -1,0 +1,7 @@
+//! Background tasks, one per file.
+
+pub mod batcher;
+pub mod faucet;
+pub mod health;
+pub mod pending;
+pub mod projection;

@@ -4,6 +4,10 @@ use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+// Transactions of a few kilobytes come and go between threads all the time: measured in docs/benchmarks.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The data plane of one validator.
 #[derive(Parser)]
 #[command(version)]

@@ -81,12 +81,13 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
     }
     let ready = readiness.gate("network");
 
-    let store: Arc<dyn ValidatorStore> = Arc::new(SqliteValidatorStore::open(&config.storage.path.join("validator.sqlite"), &genesis).await?);
+    let store: Arc<dyn ValidatorStore> =
+        Arc::new(SqliteValidatorStore::open(&config.storage.path.join("validator.sqlite"), &genesis).await?);
     let verifier = Verifier::new(KEYS_MAX);
     let mut manager = BlockManager::new(Arc::clone(&committee), Limits::default());
     let recovered = recover(&store, &committee, &genesis, &mut manager).await?;
     let last_index = recovered.last_commit.as_ref().map_or(0, |c| c.index);
-    let hot = Arc::new(HotState::new(Arc::clone(&store), last_index));
+    let hot = Arc::new(HotState::new(Arc::clone(&store), recovered.last_commit.as_ref()));
     let checks = Arc::new(SignatureChecks::new(VERIFIED_TRANSACTIONS_MAX));
     let feed = Arc::new(Feed::new(Arc::clone(&store), last_index));
 

@@ -15,6 +15,10 @@ mod run;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
+// Transactions of a few kilobytes come and go between threads all the time: measured in docs/benchmarks.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A post-quantum, DAG-based BFT ledger.
 #[derive(Debug, Parser)]
 #[command(name = "kaldrix", version, propagate_version = true, after_help = EXAMPLES)]

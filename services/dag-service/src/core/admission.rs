@@ -1,10 +1,9 @@
 //! What a transaction must satisfy to enter the mempool: the checks of execution that can be made early, against the state as it is now.
 //!
-//! This validator may be a few commits behind the one that told the client "final". A refusal that newer state could turn around is
-//! therefore *soft*: the caller looks again after the next commits before saying no.
+//! This validator may be a few commits behind the one that told the client "final", so some refusals could turn around a moment later:
+//! ledger-api hands those in a second time before it says no.
 
 use super::hot_state::Snapshot;
-use kaldrix_crypto::Verifier;
 use kaldrix_types::{
     Account, Address, AssetId, DecodedTransaction, KeyRef, Parameters, PublicKey, RejectCode, Sequence, StateKey, StateValue, TimestampMs,
 };
@@ -19,13 +18,6 @@ pub(crate) fn admission_keys(tx: &DecodedTransaction) -> Vec<StateKey> {
     keys
 }
 
-/// A refusal, and whether newer state might change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) code: RejectCode,
-    pub(crate) soft: bool,
-}
-
 /// The clocks that validity is measured against.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clocks {
@@ -33,14 +25,6 @@ pub(crate) struct Clocks {
     pub(crate) consensus_ms: TimestampMs,
     /// This machine's clock; only ever widens what is accepted.
     pub(crate) local_ms: TimestampMs,
-}
-
-const fn hard(code: RejectCode) -> Refusal {
-    Refusal { code, soft: false }
-}
-
-const fn soft(code: RejectCode) -> Refusal {
-    Refusal { code, soft: true }
 }
 
 /// The key that must have signed, by the account's state.
@@ -88,38 +72,29 @@ pub(crate) fn admit<'a>(
     state: &'a Snapshot,
     parameters: &Parameters,
     clocks: Clocks,
-) -> Result<&'a PublicKey, Refusal> {
+) -> Result<&'a PublicKey, RejectCode> {
     let body = tx.body();
     if body.valid_until_ms <= clocks.consensus_ms {
-        return Err(hard(RejectCode::Expired));
+        return Err(RejectCode::Expired);
     }
     if body.valid_until_ms > clocks.consensus_ms.max(clocks.local_ms).saturating_add(parameters.validity_ms_max) {
-        return Err(hard(RejectCode::ValidityTooLong));
+        return Err(RejectCode::ValidityTooLong);
     }
     if body.fee < parameters.minimum_fee {
-        return Err(hard(RejectCode::FeeTooLow));
+        return Err(RejectCode::FeeTooLow);
     }
     let account = account_of(state, body.sender);
     let balance = native_balance(state, body.sender);
     if account.is_none() && balance == 0 {
-        return Err(soft(RejectCode::UnknownAccount));
+        return Err(RejectCode::UnknownAccount);
     }
-    let key = signing_key(tx, account).map_err(soft)?;
+    let key = signing_key(tx, account)?;
     if body.sequence < next_sequence(state, tx) {
-        return Err(hard(RejectCode::SequenceReplayed));
+        return Err(RejectCode::SequenceReplayed);
     }
-    let native_outflow = body.outflow().map_err(hard)?.first().map_or(0, |(_, amount)| *amount);
+    let native_outflow = body.outflow()?.first().map_or(0, |(_, amount)| *amount);
     if native_outflow > balance {
-        return Err(soft(RejectCode::InsufficientBalance));
+        return Err(RejectCode::InsufficientBalance);
     }
     Ok(key)
-}
-
-/// Verifies the signature under the key that [`admit`] named.
-pub(crate) fn check_signature(tx: &DecodedTransaction, key: &PublicKey, verifier: &Verifier) -> Result<(), Refusal> {
-    verifier.verify_transaction(tx, key).map_err(|code| match tx.signature().key {
-        // A rotated key may not have reached this validator yet.
-        KeyRef::Index(_) => soft(code),
-        KeyRef::Inline(_) => hard(code),
-    })
 }

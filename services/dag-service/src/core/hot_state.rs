@@ -4,7 +4,7 @@
 //! soon as the commit that wrote it is durable, because the store then has the same value.
 
 use kaldrix_storage::{StoreError, ValidatorStore};
-use kaldrix_types::{CommitIndex, ExecutedCommit, StateKey, StateValue};
+use kaldrix_types::{Commit, CommitIndex, ExecutedCommit, StateKey, StateValue, TimestampMs};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ struct Record {
 struct Inner {
     records: HashMap<StateKey, Record>,
     durable: CommitIndex,
+    consensus_time_ms: TimestampMs,
 }
 
 /// See the module's text.
@@ -34,8 +35,15 @@ pub(crate) struct HotState {
 pub(crate) type Snapshot = HashMap<StateKey, Option<StateValue>>;
 
 impl HotState {
-    pub(crate) fn new(store: Arc<dyn ValidatorStore>, durable: CommitIndex) -> Self {
-        Self { inner: RwLock::new(Inner { records: HashMap::new(), durable }), store }
+    /// `last` is the last commit in the store.
+    pub(crate) fn new(store: Arc<dyn ValidatorStore>, last: Option<&Commit>) -> Self {
+        let (durable, consensus_time_ms) = last.map_or((0, 0), |c| (c.index, c.timestamp_ms));
+        Self { inner: RwLock::new(Inner { records: HashMap::new(), durable, consensus_time_ms }), store }
+    }
+
+    /// Timestamp of the newest executed commit.
+    pub(crate) fn consensus_time_ms(&self) -> TimestampMs {
+        self.inner.read().consensus_time_ms
     }
 
     /// Reads records without keeping them: for admission.
@@ -68,6 +76,7 @@ impl HotState {
     /// Takes over what a commit changed.
     pub(crate) fn apply(&self, executed: &ExecutedCommit) {
         let mut inner = self.inner.write();
+        inner.consensus_time_ms = executed.commit.timestamp_ms;
         for change in &executed.changes {
             inner.records.insert(change.key, Record { value: change.value.clone(), written_at: executed.commit.index });
         }

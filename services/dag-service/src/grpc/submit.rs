@@ -1,131 +1,127 @@
 //! Admission of a batch: decode, look at the state, verify signatures in parallel, hand over to the mempool.
 
 use super::dag::DagGrpc;
-use crate::core::{Clocks, Entry, Refusal, admission_keys, admit, check_signature, next_sequence, wall_clock_ms};
+use crate::core::{Clocks, Entry, SignatureChecks, Snapshot, admission_keys, admit, next_sequence, wall_clock_ms};
 use bytes::Bytes;
 use kaldrix_api::{ApiError, ErrorCode};
+use kaldrix_crypto::Verifier;
 use kaldrix_dag::AddError;
 use kaldrix_proto::dag::SubmitResult;
-use kaldrix_types::{DecodedTransaction, RejectCode, Sequence, StateKey, TxId};
+use kaldrix_types::{ChainId, DecodedTransaction, Parameters, RejectCode, Sequence, StateKey, TxId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// How long newer state is waited for before a soft refusal becomes a refusal.
-const SOFT_WAIT: Duration = Duration::from_millis(800);
-/// Commits after which a soft refusal is looked at again.
-const SOFT_COMMITS: u64 = 3;
-/// Transactions per verification job.
-const PER_JOB: usize = 32;
+/// Transactions per verification job; a batch of no more than that is not worth another thread.
+const PER_JOB: usize = 16;
 
-/// One transaction of a batch on its way.
-struct Candidate {
-    position: usize,
-    tx: Arc<DecodedTransaction>,
+/// What a verification job needs, shared by the jobs of a batch.
+struct Examiner {
+    state: Snapshot,
+    parameters: Parameters,
+    clocks: Clocks,
+    verifier: Verifier,
+    checks: Arc<SignatureChecks>,
 }
 
-/// Where the batch stands: results fill up by position.
-struct Batch {
-    results: Vec<SubmitResult>,
-    traceparents: Vec<String>,
+impl Examiner {
+    /// The next sequence number of the transaction's lane when it may enter.
+    fn examine(&self, tx: &DecodedTransaction) -> Result<Sequence, RejectCode> {
+        let key = admit(tx, &self.state, &self.parameters, self.clocks)?;
+        let id = key.id();
+        if self.checks.recall(&tx.leaf()) != Some(id) {
+            self.verifier.verify_transaction(tx, key)?;
+            self.checks.remember(tx.leaf(), id);
+        }
+        Ok(next_sequence(&self.state, tx))
+    }
 }
 
 impl DagGrpc {
     /// Results are parallel to `transactions`.
     pub(super) async fn submit(&self, transactions: Vec<Bytes>, traceparents: Vec<String>) -> Result<Vec<SubmitResult>, ApiError> {
-        let mut batch = Batch { results: vec![SubmitResult::default(); transactions.len()], traceparents };
-        let mut candidates = self.decode(transactions, &mut batch).await;
-        let soft = self.admit_all(&mut candidates, &mut batch, false).await?;
-        if !soft.is_empty() {
-            self.wait_for_commits().await;
-            let mut again = soft;
-            self.admit_all(&mut again, &mut batch, true).await?;
-        }
-        let refused = batch.results.iter().filter(|r| !r.code.is_empty()).count() as u64;
-        self.metrics.transactions_refused.inc_by(refused);
-        self.metrics.transactions_admitted.inc_by(batch.results.len() as u64 - refused);
-        Ok(batch.results)
-    }
-
-    async fn decode(&self, transactions: Vec<Bytes>, batch: &mut Batch) -> Vec<Candidate> {
-        let chain = self.committee.chain();
-        let decoded = tokio::task::spawn_blocking(move || {
-            transactions.into_iter().map(|bytes| DecodedTransaction::decode(bytes, chain)).collect::<Vec<_>>()
-        })
-        .await
-        .unwrap_or_default();
-        let mut candidates = Vec::with_capacity(decoded.len());
-        for (position, decoded) in decoded.into_iter().enumerate() {
-            match decoded {
-                Ok(tx) => candidates.push(Candidate { position, tx: Arc::new(tx) }),
-                Err(code) => batch.results[position] = reject(None, code),
-            }
-        }
-        candidates
-    }
-
-    /// Takes in what can be; returns the softly refused when `last` is false.
-    async fn admit_all(&self, candidates: &mut Vec<Candidate>, batch: &mut Batch, last: bool) -> Result<Vec<Candidate>, ApiError> {
-        let keys: BTreeSet<StateKey> = candidates.iter().flat_map(|c| admission_keys(&c.tx)).collect();
+        let decoded = decode(transactions, self.committee.chain()).await?;
+        let keys: BTreeSet<StateKey> = decoded.iter().flatten().flat_map(|tx| admission_keys(tx)).collect();
         let keys: Vec<StateKey> = keys.into_iter().collect();
         let state = self.hot.peek(&keys).await.map_err(|error| {
             tracing::warn!(%error, "admission cannot read the state");
             ApiError::new(ErrorCode::NoValidator, "this validator's store does not answer").retry_after(500)
         })?;
-        let state = Arc::new(state);
-        let clocks =
-            Clocks { consensus_ms: self.core.status().await.map_err(|_| stopping())?.commit_timestamp_ms, local_ms: wall_clock_ms() };
-        let mut jobs = Vec::new();
-        let mut rest = std::mem::take(candidates);
-        while !rest.is_empty() {
-            let chunk: Vec<Candidate> = rest.drain(..rest.len().min(PER_JOB)).collect();
-            let (state, parameters, verifier, checks) =
-                (Arc::clone(&state), self.parameters.clone(), self.verifier.clone(), Arc::clone(&self.checks));
-            jobs.push(tokio::task::spawn_blocking(move || {
-                let verdict = |tx: &DecodedTransaction| -> Result<Sequence, Refusal> {
-                    let key = admit(tx, &state, &parameters, clocks)?;
-                    let id = key.id();
-                    if checks.recall(&tx.leaf()) != Some(id) {
-                        check_signature(tx, key, &verifier)?;
-                        checks.remember(tx.leaf(), id);
-                    }
-                    Ok(next_sequence(&state, tx))
-                };
-                chunk.into_iter().map(|c| (verdict(&c.tx), c)).collect::<Vec<_>>()
-            }));
-        }
-        let mut soft = Vec::new();
-        let mut entries = Vec::new();
-        let mut positions = Vec::new();
-        for job in jobs {
-            for (verdict, candidate) in job.await.map_err(|_| stopping())? {
-                match verdict {
-                    Ok(next_sequence) => {
-                        let traceparent = batch.traceparents.get(candidate.position).cloned().unwrap_or_default();
-                        positions.push((candidate.position, candidate.tx.id()));
-                        entries.push(Entry { tx: candidate.tx, next_sequence, traceparent });
-                    }
-                    Err(refusal) if refusal.soft && !last => soft.push(candidate),
-                    Err(refusal) => batch.results[candidate.position] = reject(Some(candidate.tx.id()), refusal.code),
-                }
-            }
-        }
-        let added = self.core.add_transactions(entries).await.map_err(|_| stopping())?;
-        for ((position, id), result) in positions.into_iter().zip(added) {
-            batch.results[position] = match result {
-                Ok(()) => SubmitResult { id: id_bytes(id), ..SubmitResult::default() },
-                Err(error) => add_error(id, &error),
-            };
-        }
-        Ok(soft)
+        let clocks = Clocks { consensus_ms: self.hot.consensus_time_ms(), local_ms: wall_clock_ms() };
+        let examiner = Arc::new(Examiner {
+            state,
+            parameters: self.parameters.clone(),
+            clocks,
+            verifier: self.verifier.clone(),
+            checks: Arc::clone(&self.checks),
+        });
+        let verdicts = examine_all(examiner, &decoded).await?;
+        self.admit_all(decoded, verdicts, traceparents).await
     }
 
-    async fn wait_for_commits(&self) {
-        let mut newest = self.feed.newest();
-        let target = *newest.borrow() + SOFT_COMMITS;
-        // Running out of time is fine: the second look decides.
-        let _ = tokio::time::timeout(SOFT_WAIT, newest.wait_for(|index| *index >= target)).await;
+    async fn admit_all(
+        &self,
+        decoded: Vec<Result<Arc<DecodedTransaction>, RejectCode>>,
+        verdicts: Vec<Result<Sequence, RejectCode>>,
+        traceparents: Vec<String>,
+    ) -> Result<Vec<SubmitResult>, ApiError> {
+        let mut results = Vec::with_capacity(decoded.len());
+        let mut entries = Vec::with_capacity(decoded.len());
+        let mut traceparents = traceparents.into_iter().chain(std::iter::repeat(String::new()));
+        for (tx, verdict) in decoded.into_iter().zip(verdicts) {
+            let traceparent = traceparents.next().unwrap_or_default();
+            results.push(match (tx, verdict) {
+                (Ok(tx), Ok(next_sequence)) => {
+                    let id = tx.id();
+                    entries.push(Entry { tx, next_sequence, traceparent });
+                    SubmitResult { id: id_bytes(id), ..SubmitResult::default() }
+                }
+                (Ok(tx), Err(code)) => reject(Some(tx.id()), code),
+                (Err(code), _) => reject(None, code),
+            });
+        }
+        let mut added = self.core.add_transactions(entries).await.map_err(|_| stopping())?.into_iter();
+        for result in results.iter_mut().filter(|r| r.code.is_empty()) {
+            if let Some(Err(error)) = added.next() {
+                refuse(result, &error);
+            }
+        }
+        let refused = results.iter().filter(|r| !r.code.is_empty()).count() as u64;
+        self.metrics.transactions_refused.inc_by(refused);
+        self.metrics.transactions_admitted.inc_by(results.len() as u64 - refused);
+        Ok(results)
     }
+}
+
+async fn decode(transactions: Vec<Bytes>, chain: ChainId) -> Result<Vec<Result<Arc<DecodedTransaction>, RejectCode>>, ApiError> {
+    let few = transactions.len() <= PER_JOB;
+    let decode_all =
+        move || transactions.into_iter().map(|bytes| DecodedTransaction::decode(bytes, chain).map(Arc::new)).collect::<Vec<_>>();
+    if few { Ok(decode_all()) } else { tokio::task::spawn_blocking(decode_all).await.map_err(|_| stopping()) }
+}
+
+/// Verdicts parallel to `decoded`; what did not decode has any.
+async fn examine_all(
+    examiner: Arc<Examiner>,
+    decoded: &[Result<Arc<DecodedTransaction>, RejectCode>],
+) -> Result<Vec<Result<Sequence, RejectCode>>, ApiError> {
+    let work = |examiner: &Examiner, chunk: &[Result<Arc<DecodedTransaction>, RejectCode>]| -> Vec<Result<Sequence, RejectCode>> {
+        chunk.iter().map(|tx| tx.as_ref().map_err(|code| *code).and_then(|tx| examiner.examine(tx))).collect()
+    };
+    if decoded.len() <= PER_JOB {
+        return Ok(work(&examiner, decoded));
+    }
+    let jobs: Vec<_> = decoded
+        .chunks(PER_JOB)
+        .map(|chunk| {
+            let (examiner, chunk) = (Arc::clone(&examiner), chunk.to_vec());
+            tokio::task::spawn_blocking(move || work(&examiner, &chunk))
+        })
+        .collect();
+    let mut verdicts = Vec::with_capacity(decoded.len());
+    for job in jobs {
+        verdicts.extend(job.await.map_err(|_| stopping())?);
+    }
+    Ok(verdicts)
 }
 
 fn stopping() -> ApiError {
@@ -145,16 +141,13 @@ fn reject(id: Option<TxId>, code: RejectCode) -> SubmitResult {
     }
 }
 
-fn add_error(id: TxId, error: &AddError) -> SubmitResult {
+fn refuse(result: &mut SubmitResult, error: &AddError) {
     let (code, retry_after_ms): (ErrorCode, u64) = match error {
         AddError::Full { retry_after_ms } => (ErrorCode::MempoolFull, *retry_after_ms),
         AddError::SenderFull { retry_after_ms } => (ErrorCode::SenderQueueFull, *retry_after_ms),
         AddError::Reject(code) => (ErrorCode::Reject(*code), 0),
     };
-    SubmitResult {
-        id: id_bytes(id),
-        code: code.as_str().to_owned(),
-        detail: code.help().to_owned(),
-        retry_after_ms: u32::try_from(retry_after_ms).unwrap_or(u32::MAX),
-    }
+    code.as_str().clone_into(&mut result.code);
+    code.help().clone_into(&mut result.detail);
+    result.retry_after_ms = u32::try_from(retry_after_ms).unwrap_or(u32::MAX);
 }

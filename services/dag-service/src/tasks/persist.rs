@@ -23,7 +23,15 @@ pub(crate) enum Item {
     Executed(Arc<ExecutedCommit>, Arc<[(u32, String)]>),
 }
 
+impl Item {
+    /// Somebody waits for it. Others' blocks only have to be in the store before the next own proposal, which comes through here too.
+    const fn is_urgent(&self) -> bool {
+        !matches!(self, Self::Block(_))
+    }
+}
+
 const ITEMS_PER_WRITE: usize = 256;
+const LINGER: Duration = Duration::from_millis(100);
 const RETRY_MS_MAX: u64 = 2_000;
 
 /// What this task needs.
@@ -41,18 +49,35 @@ impl Persist {
     /// A store failure that trying again cannot mend.
     pub(crate) async fn run(self, mut queue: mpsc::Receiver<Item>, cancel: CancellationToken) -> Result<(), DagError> {
         let mut items = Vec::with_capacity(ITEMS_PER_WRITE);
-        loop {
-            tokio::select! {
-                biased;
-                count = queue.recv_many(&mut items, ITEMS_PER_WRITE) => {
-                    if count == 0 {
-                        return Ok(());
-                    }
-                }
-                () = cancel.cancelled() => return Ok(()),
-            }
+        while self.collect(&mut queue, &mut items, &cancel).await {
             self.metrics.persist_queue.set(i64::try_from(queue.len()).unwrap_or(i64::MAX));
             self.write(std::mem::take(&mut items), &cancel).await?;
+        }
+        Ok(())
+    }
+
+    /// Collects until something is urgent, much has come, or the first has waited for [`LINGER`]. Returns whether there is anything to write.
+    async fn collect(&self, queue: &mut mpsc::Receiver<Item>, items: &mut Vec<Item>, cancel: &CancellationToken) -> bool {
+        let mut deadline = None;
+        loop {
+            let linger = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                count = queue.recv_many(items, ITEMS_PER_WRITE) => if count == 0 {
+                    return !items.is_empty();
+                },
+                () = linger => return true,
+                () = cancel.cancelled() => return !items.is_empty(),
+            }
+            if items.len() >= ITEMS_PER_WRITE || items.iter().any(Item::is_urgent) || cancel.is_cancelled() {
+                return true;
+            }
+            deadline.get_or_insert_with(|| tokio::time::Instant::now() + LINGER);
         }
     }
 

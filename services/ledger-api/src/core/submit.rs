@@ -1,9 +1,9 @@
 //! Submission, and waiting for what becomes of it.
 //!
 //! ```text
-//!   bytes ─decode, static rules─▶ signature ─▶ first outcome known? ─yes─▶ that one
-//!                                                  │no
-//!                                register ─▶ queue ─▶ validator ─▶ wait for the level or the time-out
+//!   bytes ─decode, static rules─▶ inline signature ─▶ register ─▶ queue ─▶ validator ─▶ wait for the level or the time-out
+//!                                                                             │refused
+//!                                                          first outcome in the store? ─▶ that one, else the refusal
 //! ```
 
 use super::view::{stored_transaction, tracked_transaction};
@@ -25,6 +25,9 @@ const WAIT_DEFAULT: Duration = Duration::from_secs(5);
 const HAND_OVER_MAX: Duration = Duration::from_secs(12);
 /// How long a validator's "already used" may outrun this region's read model.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
+/// Commits after which a refusal is asked for again, and how long to wait for them.
+const SECOND_LOOK_COMMITS: u64 = 2;
+const SECOND_LOOK_MAX: Duration = Duration::from_millis(500);
 /// How long one WatchTransaction may last.
 const WATCH_MAX: Duration = Duration::from_secs(600);
 
@@ -101,23 +104,32 @@ impl Ledger {
             self.parts.verifier.verify_transaction(&tx, key)?;
         }
         let id = tx.id();
-        // Registered before the look into the store, so that no commit can fall between the two.
+        // Registered before the hand-over, so that no commit can fall between the two.
         let mut progress = self.tracker().register(id, tx.body(), tx.bytes().len());
-        if let Some(first) = self.first_outcome(id).await {
-            self.tracker().release(id);
-            return Ok(first);
-        }
-        if let Err(error) = self.hand_over(&tx).await {
+        // Whether it landed before is the validator's to notice: its refusal is the rare case that costs a look into the store.
+        if let Err(error) = self.hand_over_twice(&tx).await {
             return self.refused(id, error).await;
         }
         if submit.level == Level::Included {
             self.tracker().hurry(id);
         }
         let reached = wait_for(&mut progress, submit.level, deadline).await;
-        let body = self.tracker().get(id).and_then(|k| k.body).or_else(|| Some(Arc::new(tx.body().clone())));
         let reached = if reached == Progress::Handed { Progress::Accepted } else { reached };
-        let transaction = self.describe(id, Known { progress: reached, body }).await?;
-        rejection_as_error(transaction)
+        // Everything but the block's name is known here without a look into the store.
+        rejection_as_error(tracked_transaction(id, &Known { progress: reached, body: Some(Arc::new(tx.body().clone())) }))
+    }
+
+    /// The validator may be a few commits behind the region where the client saw its money or key arrive: a refusal that newer state could
+    /// turn around is asked for a second time, after the next commits.
+    async fn hand_over_twice(&self, tx: &DecodedTransaction) -> Result<(), ApiError> {
+        use RejectCode::{BadSignature, InsufficientBalance, UnknownAccount, WrongKey};
+        match self.hand_over(tx).await {
+            Err(ApiError { code: ErrorCode::Reject(UnknownAccount | InsufficientBalance | WrongKey | BadSignature), .. }) => {
+                self.feed().wait_for(self.feed().newest() + SECOND_LOOK_COMMITS, SECOND_LOOK_MAX).await;
+                self.hand_over(tx).await
+            }
+            result => result,
+        }
     }
 
     async fn hand_over(&self, tx: &DecodedTransaction) -> Result<(), ApiError> {

@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 /// Batches on their way at once.
 const SHARDS: usize = 2;
 /// How long the first transaction of a batch waits for others.
-const LINGER: Duration = Duration::from_millis(1);
+const LINGER: Duration = Duration::from_millis(4);
 /// Transactions of one batch.
 const BATCH_TRANSACTIONS_MAX: usize = 256;
 /// Bytes of one batch.

@@ -186,20 +186,46 @@ impl Block {
         if ahead_ms > limits::CLOCK_DRIFT_MS_MAX {
             return Err(BlockError::FromTheFuture { ahead_ms });
         }
-        if self.body.len() != header.body_bytes as usize {
-            return Err(BlockError::Body("length"));
-        }
+        // The count is checked against the list before the list is decoded.
         let transactions = split_body(&self.body)?;
         if transactions.len() != header.transaction_count as usize {
             return Err(BlockError::Body("count"));
         }
-        let transactions = transactions
-            .into_iter()
-            .enumerate()
-            .map(|(position, bytes)| {
-                DecodedTransaction::decode(bytes, header.chain_id).map_err(|code| BlockError::Transaction { position, code })
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let decode = |(position, bytes)| {
+            DecodedTransaction::decode(bytes, header.chain_id).map_err(|code| BlockError::Transaction { position, code })
+        };
+        let transactions = transactions.into_iter().enumerate().map(decode).collect::<Result<Vec<_>, _>>()?;
+        self.seal(transactions, committee, verifier)
+    }
+
+    /// As [`Self::verify`] for a block this validator has just made from `transactions`, which need not be decoded again.
+    ///
+    /// # Errors
+    /// As [`Self::verify`]: an own block that breaks a rule must not be sent either.
+    pub fn verify_own(
+        self,
+        transactions: Vec<DecodedTransaction>,
+        committee: &Committee,
+        verifier: &impl BlockVerifier,
+    ) -> Result<VerifiedBlock, BlockError> {
+        check_header(&self.header, committee)?;
+        self.seal(transactions, committee, verifier)
+    }
+
+    /// What comes last: body against header, and the signature.
+    fn seal(
+        self,
+        transactions: Vec<DecodedTransaction>,
+        committee: &Committee,
+        verifier: &impl BlockVerifier,
+    ) -> Result<VerifiedBlock, BlockError> {
+        let header = &self.header;
+        if self.body.len() != header.body_bytes as usize {
+            return Err(BlockError::Body("length"));
+        }
+        if transactions.len() != header.transaction_count as usize {
+            return Err(BlockError::Body("count"));
+        }
         let leaves: Vec<Digest> = transactions.iter().map(DecodedTransaction::leaf).collect();
         if merkle_root(&leaves) != header.transactions_root {
             return Err(BlockError::Body("Merkle root"));

@@ -105,10 +105,39 @@ impl FromStr for Scheme {
 }
 
 /// A public key: scheme and encoded bytes of exactly the scheme's length. Text form: `scheme:hex`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+///
+/// It knows its [`KeyId`] from the start: hashing two kilobytes each time a signature is looked at would cost as much as a block's hash.
+#[derive(Clone)]
 pub struct PublicKey {
     scheme: Scheme,
     bytes: Bytes,
+    id: KeyId,
+}
+
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for PublicKey {}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for PublicKey {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.scheme, &self.bytes).cmp(&(other.scheme, &other.bytes))
+    }
+}
+
+impl std::hash::Hash for PublicKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
 }
 
 /// Hash of a public key: what caches and records use to name it.
@@ -122,7 +151,8 @@ impl PublicKey {
     pub fn new(scheme: Scheme, bytes: impl Into<Bytes>) -> Result<Self, KeyError> {
         let bytes = bytes.into();
         if bytes.len() == scheme.public_key_len() {
-            Ok(Self { scheme, bytes })
+            let id = Context::KeyId.hash(&[&[scheme as u8], &bytes]);
+            Ok(Self { scheme, bytes, id })
         } else {
             Err(KeyError::WrongLength { scheme, expected: scheme.public_key_len(), found: bytes.len() })
         }
@@ -140,10 +170,10 @@ impl PublicKey {
         &self.bytes
     }
 
-    /// The key's short name.
+    /// The key's short name: BLAKE3 of scheme and encoded key.
     #[must_use]
-    pub fn id(&self) -> KeyId {
-        Context::KeyId.hash(&[&[self.scheme as u8], &self.bytes])
+    pub const fn id(&self) -> KeyId {
+        self.id
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::sync::OnceLock;
 
 /// One thing a transaction does. The order is part of the encoding: append only.
 ///
@@ -227,13 +228,22 @@ impl TxBody {
 }
 
 /// A transaction that decoded, is within limits, and does not contradict itself. Its signature has NOT been checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DecodedTransaction {
     id: TxId,
-    leaf: Digest,
+    /// Made at first need: who only forwards a transaction never hashes its signature.
+    leaf: OnceLock<Digest>,
     bytes: Bytes,
     transaction: SignedTransaction,
 }
+
+impl PartialEq for DecodedTransaction {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for DecodedTransaction {}
 
 impl DecodedTransaction {
     /// Decodes and checks what needs no state.
@@ -253,8 +263,7 @@ impl DecodedTransaction {
         if transaction.signatures.len() != 1 {
             return Err(RejectCode::WrongSignatureCount);
         }
-        let leaf = Context::BlockLeaf.hash(&[&bytes]);
-        Ok(Self { id: transaction.body.id(), leaf, bytes, transaction })
+        Ok(Self { id: transaction.body.id(), leaf: OnceLock::new(), bytes, transaction })
     }
 
     /// The transaction's id.
@@ -265,8 +274,8 @@ impl DecodedTransaction {
 
     /// Hash of all bytes, signatures included: the leaf of a block's Merkle tree, and what a signature check is remembered by.
     #[must_use]
-    pub const fn leaf(&self) -> Digest {
-        self.leaf
+    pub fn leaf(&self) -> Digest {
+        *self.leaf.get_or_init(|| Context::BlockLeaf.hash(&[&self.bytes]))
     }
 
     /// The signed bytes, as submitted.

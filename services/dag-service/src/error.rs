@@ -11,9 +11,6 @@ pub enum DagError {
     /// The core has stopped: the service is draining.
     #[error("the service is stopping")]
     Stopped,
-    /// A task panicked.
-    #[error("a task failed: {0}")]
-    Task(String),
     /// The configuration does not fit the chain.
     #[error("configuration: {0}")]
     Config(String),

@@ -133,7 +133,10 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
     supervisor.spawn(name("network"), network_task);
 
     let last_own: LastOwn = Arc::new(Mutex::new(None));
-    let unsigned = recovered.last_own.as_ref().and_then(|stored| unsigned_proposal(stored, &last_own));
+    let unsigned = match &recovered.last_own {
+        Some(stored) => unsigned_proposal(stored, &committee, &last_own)?,
+        None => None,
+    };
     let propose = Propose {
         committee: Arc::clone(&committee),
         crypto,
@@ -301,13 +304,15 @@ async fn recover(
 }
 
 /// The last own block: sent again as it is, or signed again first when the crash came between.
-fn unsigned_proposal(stored: &StoredBlock, last_own: &LastOwn) -> Option<crate::core::Proposal> {
-    let block = Block::decode(&stored.bytes).ok()?;
+fn unsigned_proposal(stored: &StoredBlock, committee: &Committee, last_own: &LastOwn) -> Result<Option<crate::core::Proposal>, DagError> {
+    let verified = stored_block(stored, committee)?;
+    let (block, transactions) = (verified.block(), verified.transactions().to_vec());
     if block.signature.is_empty() {
-        return Some(crate::core::Proposal { header: block.header, body: block.body, traceparents: Vec::new(), is_durable: true });
+        let (header, body) = (block.header.clone(), block.body.clone());
+        return Ok(Some(crate::core::Proposal { header, body, transactions, traceparents: Vec::new(), is_durable: true }));
     }
     *last_own.lock() = Some((stored.reference, stored.bytes.clone()));
-    None
+    Ok(None)
 }
 
 async fn p2p_config(

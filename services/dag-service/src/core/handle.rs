@@ -24,6 +24,8 @@ pub(crate) struct Entry {
 pub(crate) struct Proposal {
     pub(crate) header: Header,
     pub(crate) body: Bytes,
+    /// What the body holds, decoded.
+    pub(crate) transactions: Vec<DecodedTransaction>,
     pub(crate) traceparents: Vec<String>,
     /// It was found in the store at the start: only its signature is missing.
     pub(crate) is_durable: bool,

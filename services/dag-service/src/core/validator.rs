@@ -12,7 +12,9 @@ use crate::tasks::persist;
 use kaldrix_dag::{Accepted, AddError, BlockManager, Mempool, ProposalInput, Proposer, RequestId, Synchronizer};
 use kaldrix_proto::consensus::HeaderEntry;
 use kaldrix_storage::StoredBlock;
-use kaldrix_types::{BlockRef, Commit, CommitVote, RejectCode, Round, TimestampMs, TxId, ValidatorIndex, VerifiedBlock, encode};
+use kaldrix_types::{
+    BlockRef, Commit, CommitVote, DecodedTransaction, RejectCode, Round, TimestampMs, TxId, ValidatorIndex, VerifiedBlock, encode,
+};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -284,7 +286,8 @@ impl Validator {
             self.wanted = Some(round);
             return;
         };
-        let proposal = Proposal { header, body, traceparents, is_durable: false };
+        let decoded = transactions.iter().map(|tx| DecodedTransaction::clone(tx)).collect();
+        let proposal = Proposal { header, body, transactions: decoded, traceparents, is_durable: false };
         if self.outputs.proposals.try_send(proposal).is_ok() {
             self.proposing = Some(round);
             self.votes.clear();

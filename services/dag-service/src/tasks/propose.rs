@@ -75,15 +75,12 @@ impl Propose {
         block.signature = signature;
         let bytes: Bytes = encode(&block).into();
         // A block that our own rules refuse must not leave this machine; it would be a defect here.
-        let (committee, verifier, now_ms) = (Arc::clone(&self.committee), self.verifier.clone(), block.header.timestamp_ms);
-        let verified = tokio::task::spawn_blocking(move || block.verify(&committee, &verifier, now_ms)).await;
-        let verified = match verified {
-            Ok(Ok(verified)) => Arc::new(verified),
-            Ok(Err(error)) => {
+        let verified = match block.verify_own(proposal.transactions, &self.committee, &self.verifier) {
+            Ok(verified) => Arc::new(verified),
+            Err(error) => {
                 tracing::error!(%error, %reference, "an own block breaks the rules and is not sent; does crypto-service hold this validator's key?");
                 return self.core.proposal_refused(reference.round).await;
             }
-            Err(panic) => return Err(DagError::Task(panic.to_string())),
         };
         self.network.push(bytes.clone());
         *self.last_own.lock() = Some((reference, bytes.clone()));

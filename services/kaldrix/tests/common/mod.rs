@@ -123,13 +123,9 @@ impl DevNetwork {
     pub async fn dag(&self, validator: &str) -> DagServiceClient<tonic::transport::Channel> {
         let config = Config::load(&self.dir.join("validators").join(validator).join("dag-service.toml")).unwrap();
         let read = |name: &str| std::fs::read(self.dir.join(name)).unwrap();
-        let tls = TlsMaterial::from_pem(
-            &read("tls/ca.pem"),
-            &read("operator/operator.pem"),
-            &read("operator/operator-key.pem"),
-            "kaldrix.local",
-        )
-        .unwrap();
+        let tls =
+            TlsMaterial::from_pem(&read("tls/ca.pem"), &read("operator/operator.pem"), &read("operator/operator-key.pem"), "kaldrix.local")
+                .unwrap();
         let channel =
             kaldrix_service_kit::client::connect(&config.dag.listen.to_string(), &tls, Expected::any(Service::DagService)).unwrap();
         DagServiceClient::new(channel)

@@ -1,17 +1,15 @@
 //! Every way in which a transaction can be wrong has its own stable code, on the real network. (What the bytes alone show is tested in
 //! ledger-api; here is what needs a ledger.)
 
-mod common;
-
+use crate::common::DevNetwork;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use common::DevNetwork;
 use kaldrix_client::{AccountSession, Client, ClientError, ExecuteOptions, TransactionBuilder, WaitFor};
-use kaldrix_crypto::{KeyFile, SecretKey, Signer};
+use kaldrix_crypto::{KeyFile, SecretKey, sign_transaction};
 use kaldrix_types::{Address, AssetId, ChainId, Digest, KeyRef, Operation, Scheme, SignedTransaction, encode};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 struct Fixture {
     network: DevNetwork,
@@ -41,7 +39,8 @@ impl Fixture {
     }
 
     fn sign(&self, builder: TransactionBuilder) -> SignedTransaction {
-        builder.sign(&self.alice, KeyRef::Inline(self.alice.public_key().clone())).unwrap()
+        // Not the builder's own `sign`, which refuses most of what follows before it leaves.
+        sign_transaction(builder.body().clone(), &self.alice, KeyRef::Inline(self.alice.public_key().clone())).unwrap()
     }
 
     async fn post(&self, bytes: &[u8]) -> (u16, Value) {
@@ -113,7 +112,7 @@ async fn every_way_to_be_wrong_has_its_own_code_and_changes_nothing() {
 #[tokio::test]
 async fn every_scheme_pays_and_a_rotated_key_stops_signing() {
     let network = DevNetwork::start(&[]);
-    let client = Client::connect(network.apis[0].clone()).await.unwrap();
+    let client = Client::connect(&network.apis[0]).await.unwrap();
     let options = ExecuteOptions { wait_for: WaitFor::Final, ..ExecuteOptions::default() };
     for scheme in Scheme::ALL {
         let key = SecretKey::generate(scheme).unwrap();

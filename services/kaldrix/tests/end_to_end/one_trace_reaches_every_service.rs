@@ -1,8 +1,6 @@
 //! A payment's trace: a real OTLP receiver gets the spans of every service that it touched.
 
-mod common;
-
-use common::DevNetwork;
+use crate::common::DevNetwork;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
 use opentelemetry_proto::tonic::trace::v1::Span;

@@ -1,8 +1,6 @@
 //! Stopping, killing and starting again.
 
-mod common;
-
-use common::DevNetwork;
+use crate::common::DevNetwork;
 use kaldrix_client::{AccountSession, Client, ExecuteOptions, WaitFor};
 use kaldrix_crypto::{KeyFile, Signer};
 use kaldrix_types::{Address, AssetId, TxId};
@@ -35,7 +33,7 @@ async fn a_network_that_was_stopped_goes_on_from_where_it_was() {
 async fn pay(api: String, key: std::path::PathBuf, to: Address, stop: Arc<AtomicBool>) -> Vec<TxId> {
     let mut finals = Vec::new();
     let secret: Arc<dyn Signer> = Arc::new(KeyFile::open(&key).unwrap().unlock(None).unwrap());
-    let Ok(client) = Client::connect(api).await else { return finals };
+    let Ok(client) = Client::connect(&api).await else { return finals };
     let Ok(session) = AccountSession::open(client, secret).await else { return finals };
     let options = ExecuteOptions { wait_for: WaitFor::Final, timeout: Duration::from_secs(5), ..ExecuteOptions::default() };
     while !stop.load(Ordering::Relaxed) {
@@ -70,7 +68,7 @@ async fn kill_and_restart(times: u32, folder: &Path) {
         }
         drop(network);
         network = DevNetwork::start_in(folder, &[], &[]);
-        let client = Client::connect(network.apis[0].clone()).await.unwrap();
+        let client = Client::connect(&network.apis[0]).await.unwrap();
         for id in &finals {
             let found = client.transaction(*id).await.unwrap();
             assert!(found.status.is_final() && found.success, "round {round}: {id} was final before the kill");
@@ -114,7 +112,7 @@ async fn slow_nothing_final_is_lost_when_the_whole_network_is_killed_ten_times()
 }
 
 fn start_and_fail(arguments: &[&str]) -> String {
-    let output = Command::new(common::BINARY).arg("dev").args(arguments).output().unwrap();
+    let output = Command::new(crate::common::BINARY).arg("dev").args(arguments).output().unwrap();
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }

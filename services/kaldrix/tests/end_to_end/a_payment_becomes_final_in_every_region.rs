@@ -1,8 +1,6 @@
 //! The first thing a newcomer does, and the shapes that scripts depend on.
 
-mod common;
-
-use common::DevNetwork;
+use crate::common::DevNetwork;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -48,7 +46,7 @@ async fn a_payment_becomes_final_in_every_region_and_on_every_validator() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     // An asset of one's own.
-    let created = network.cli(&["asset", "create", "--key", key, "--symbol", "GOLD", "--decimals", "2", "--supply", "1000"]);
+    let created = network.cli(&["asset", "create", "--key", key, "--symbol", "GOLD", "--decimals", "2", "--initial", "1000"]);
     let asset = created["asset"].as_str().unwrap();
     network.cli(&["transfer", "--key", key, "--to", &bob, "--amount", "2.50", "--asset", asset]);
     assert_eq!(balance(&network.cli(&["account", &bob]), asset), 250);

@@ -1,8 +1,6 @@
 //! `--processes`: each service of one validator is killed in turn; the others never stop, and it catches up when it is started again.
 
-mod common;
-
-use common::{DevNetwork, run_service, signal};
+use crate::common::{DevNetwork, run_service, signal};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,6 @@
 //! Internal ports of a running network: who may come in, and who may call what.
 
-mod common;
-
-use common::DevNetwork;
+use crate::common::DevNetwork;
 use kaldrix_api::clients::{CryptoServiceClient, DagServiceClient};
 use kaldrix_proto::crypto::SignBlockRequest;
 use kaldrix_proto::dag::{GetStatusRequest, SubmitTransactionsRequest};

@@ -1,0 +1,11 @@
+//! The whole network, as its users see it: real processes, real sockets, real signatures. One test binary, because each link costs.
+
+#![allow(missing_docs, reason = "tests are sentences")]
+
+mod a_payment_becomes_final_in_every_region;
+mod bad_transactions_get_their_code;
+mod common;
+mod one_service_can_be_killed_alone;
+mod one_trace_reaches_every_service;
+mod strangers_are_refused;
+mod the_network_goes_on_where_it_was;

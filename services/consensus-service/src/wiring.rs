@@ -70,6 +70,18 @@ fn chain(config: &Config) -> Result<Chain, ConsensusError> {
         let found = committee.size();
         return Err(ConsensusError::Config(format!("consensus.num_validators is {expected}, but the genesis has {found} validators")));
     }
+    let least = config.consensus.min_validators as usize;
+    if committee.size() < least {
+        let found = committee.size();
+        return Err(ConsensusError::Config(format!("consensus.min_validators is {least}, but the genesis has {found} validators")));
+    }
+    let reward = genesis.parameters.block_reward.to_string();
+    if config.consensus.block_reward != reward {
+        let found = &config.consensus.block_reward;
+        return Err(ConsensusError::Config(format!(
+            "consensus.block_reward is {found}, but this chain's is {reward}: it is the chain's to say"
+        )));
+    }
     let config = CoreConfig {
         min_round_delay_ms: config.consensus.block_time_target_ms,
         idle_round_delay_ms: config.consensus.idle_block_time_ms,

@@ -7,8 +7,8 @@
 //!   peers ◀─missing ancestors── fetch ◀────────── └────────┘
 //! ```
 //!
-//! It never decides the order (consensus-service does, from headers) and never holds a key (crypto-service does). What is reported as
-//! executed is durable here, and so is every block before anything that refers to it leaves this machine.
+//! It never decides the order (consensus-service does, from headers) and never holds a key (crypto-service does). What is streamed to
+//! region-sync is durable here, and so is every block before anything that refers to it leaves this machine.
 
 mod core;
 mod error;

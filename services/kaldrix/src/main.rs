@@ -4,9 +4,11 @@
 //!   kaldrix ─▶ dev                       four validators, three regions, all services, on this machine
 //!           ─▶ run <service> --config F  one service as a process
 //!           ─▶ config check|default      what is wrong with a file; a file with every key explained
+//!           ─▶ audit                     compare all validators and regions of a local network
 //!           ─▶ keys · faucet · transfer · account · tx · status …   talk to a running ledger's API
 //! ```
 
+mod audit;
 mod cli;
 mod config_command;
 mod dev;
@@ -44,6 +46,8 @@ enum Command {
     /// Check a configuration file, or print one with every key explained
     #[command(subcommand)]
     Config(config_command::ConfigCommand),
+    /// Compare all validators and regions of a local network
+    Audit(audit::AuditOptions),
     #[command(flatten)]
     Wallet(cli::WalletCommand),
 }
@@ -55,6 +59,7 @@ fn main() -> ExitCode {
         Some(Command::Dev(options)) => dev::main(*options),
         Some(Command::Run(options)) => run::main(&options),
         Some(Command::Config(command)) => config_command::main(&command),
+        Some(Command::Audit(options)) => audit::main(&options),
         Some(Command::Wallet(command)) => wallet(command),
     }
 }

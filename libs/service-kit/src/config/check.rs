@@ -108,7 +108,6 @@ impl Config {
         found.file("dag.genesis", &dag.genesis);
         found.range("dag.max_transactions_per_block", dag.max_transactions_per_block.into(), 1, 10_000);
         found.range("dag.max_block_bytes", dag.max_block_bytes.into(), 128 * 1024, 8 * 1024 * 1024);
-        found.range("dag.verify_threads", dag.verify_threads.into(), 0, 1024);
         found.range("dag.sequence_gap_hold_ms", dag.sequence_gap_hold_ms, 0, 600_000);
         found.unless(
             dag.mempool_transactions >= dag.max_transactions_per_block,
@@ -175,11 +174,9 @@ impl Config {
         if let Some(path) = &crypto.passphrase_file {
             found.file("crypto.passphrase_file", path);
         }
-        found.unless(
-            !crypto.enable_key_rotation || crypto.key_rotation_interval_secs >= 3600,
-            "crypto.key_rotation_interval_secs",
-            format!("{} is less than an hour (3600)", crypto.key_rotation_interval_secs),
-        );
+        // A setting that silently did nothing would be worse than none: session keys change at an epoch's end, and there are no epochs yet.
+        found.unless(!crypto.enable_key_rotation, "crypto.enable_key_rotation", "is not available in this version; set it to false");
+        found.range("crypto.key_rotation_interval_secs", crypto.key_rotation_interval_secs, 3_600, u64::MAX);
     }
 
     fn check_api(&self, found: &mut Found) {

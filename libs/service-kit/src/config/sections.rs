@@ -68,12 +68,10 @@ sections! {
         mempool_bytes: u64 = 256 * 1024 * 1024,
         /// Prefer transactions with a higher fee when a block cannot hold all; false: first come, first served.
         enable_prioritization: bool = true,
-        /// Apply transactions of one commit that touch different accounts in parallel. The result is the same bytes either way.
+        /// Apply transactions of one commit that touch different accounts in parallel. The result is the same bytes either way. Has no effect yet.
         enable_parallel_execution: bool = false,
         /// How long a transaction waits for the missing ones before it in its lane, milliseconds.
         sequence_gap_hold_ms: u64 = 2_000,
-        /// Threads that check signatures; 0: one per core.
-        verify_threads: u32 = 0,
     }
     /// The control plane of one validator: rounds, leaders, commits.
     Consensus, "consensus" {
@@ -108,7 +106,7 @@ sections! {
         signature_algorithm: SignatureAlgorithm = SignatureAlgorithm::MlDsa65,
         /// The ledger's hash; "blake3" is the only one.
         hash_algorithm: HashAlgorithm = HashAlgorithm::Blake3,
-        /// Replace the session key from time to time.
+        /// Replace the session key from time to time. Not available yet: must be false.
         enable_key_rotation: bool = false,
         /// How often, seconds (7776000 are 90 days).
         key_rotation_interval_secs: u64 = 7_776_000,

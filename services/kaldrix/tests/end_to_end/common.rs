@@ -1,7 +1,5 @@
 //! A real network for tests: `kaldrix dev` as a child process on free ports, and people's tools to look at it with.
 
-#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, reason = "each test file uses a part of this")]
-
 use kaldrix_api::clients::DagServiceClient;
 use kaldrix_proto::dag::{AuditRequest, AuditResponse, GetStatusRequest, Status as DagStatus};
 use kaldrix_service_kit::tls::Expected;
@@ -13,27 +11,27 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-pub const BINARY: &str = env!("CARGO_BIN_EXE_kaldrix");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_kaldrix");
 
 /// A running `kaldrix dev`.
-pub struct DevNetwork {
-    pub dir: PathBuf,
-    pub apis: Vec<String>,
-    pub ready: Value,
+pub(crate) struct DevNetwork {
+    pub(crate) dir: PathBuf,
+    pub(crate) apis: Vec<String>,
+    pub(crate) ready: Value,
     child: Child,
     _temporary: Option<tempfile::TempDir>,
 }
 
 impl DevNetwork {
     /// A fresh network in this process's own temporary folder.
-    pub fn start(extra: &[&str]) -> Self {
+    pub(crate) fn start(extra: &[&str]) -> Self {
         let temporary = tempfile::tempdir().unwrap();
         let mut network = Self::start_in(temporary.path(), extra, &[]);
         network._temporary = Some(temporary);
         network
     }
 
-    pub fn start_in(dir: &Path, extra: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(crate) fn start_in(dir: &Path, extra: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(BINARY)
             .args(["dev", "--json", "--api", "127.0.0.1:0", "--data-dir"])
             .arg(dir)
@@ -65,14 +63,14 @@ impl DevNetwork {
     }
 
     /// Ends it in order, as Ctrl-C does.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         signal(self.child.id(), Signal::INT);
         let status = self.child.wait().unwrap();
         assert!(status.success(), "the network stops in order, not with {status}");
     }
 
     /// `kill -9` of the process; with `--processes` of every service too.
-    pub fn kill_all(&mut self) {
+    pub(crate) fn kill_all(&mut self) {
         signal(self.child.id(), Signal::KILL);
         for pid in self.ready["pids"].as_array().unwrap() {
             signal(u32::try_from(pid.as_u64().unwrap()).unwrap(), Signal::KILL);
@@ -81,32 +79,32 @@ impl DevNetwork {
     }
 
     /// A service's process and configuration (`--processes`).
-    pub fn service(&self, name: &str) -> (u32, PathBuf) {
+    pub(crate) fn service(&self, name: &str) -> (u32, PathBuf) {
         let services = self.ready["services"].as_array().unwrap();
         let service = services.iter().find(|s| s["name"] == name).unwrap();
         (u32::try_from(service["pid"].as_u64().unwrap_or(0)).unwrap(), service["config"].as_str().unwrap().into())
     }
 
     /// Runs a wallet command against the first API and returns its JSON.
-    pub fn cli(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Value {
         let output = self.try_cli(0, arguments);
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// The same against a chosen API, whatever comes of it.
-    pub fn try_cli(&self, api: usize, arguments: &[&str]) -> Output {
+    pub(crate) fn try_cli(&self, api: usize, arguments: &[&str]) -> Output {
         Command::new(BINARY).args(arguments).args(["--api", &self.apis[api], "--json"]).output().unwrap()
     }
 
     /// A new key file with money on its account.
-    pub fn funded_key(&self, name: &str, amount: &str) -> (PathBuf, String) {
+    pub(crate) fn funded_key(&self, name: &str, amount: &str) -> (PathBuf, String) {
         let (path, address) = self.key(name);
         self.cli(&["faucet", &address, amount]);
         (path, address)
     }
 
-    pub fn key(&self, name: &str) -> (PathBuf, String) {
+    pub(crate) fn key(&self, name: &str) -> (PathBuf, String) {
         let path = self.dir.join(format!("{name}.json"));
         let output = Command::new(BINARY).args(["keys", "new", "--no-passphrase", "--json", "--out"]).arg(&path).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -114,13 +112,13 @@ impl DevNetwork {
         (path, made["address"].as_str().unwrap().to_owned())
     }
 
-    pub fn validators(&self) -> Vec<String> {
+    pub(crate) fn validators(&self) -> Vec<String> {
         let count = self.ready["validators"].as_u64().unwrap();
         (0..count).map(|i| format!("v{i}")).collect()
     }
 
     /// An operator's view of one validator.
-    pub async fn dag(&self, validator: &str) -> DagServiceClient<tonic::transport::Channel> {
+    pub(crate) async fn dag(&self, validator: &str) -> DagServiceClient<tonic::transport::Channel> {
         let config = Config::load(&self.dir.join("validators").join(validator).join("dag-service.toml")).unwrap();
         let read = |name: &str| std::fs::read(self.dir.join(name)).unwrap();
         let tls =
@@ -131,18 +129,18 @@ impl DevNetwork {
         DagServiceClient::new(channel)
     }
 
-    pub async fn status(&self, validator: &str) -> Option<DagStatus> {
+    pub(crate) async fn status(&self, validator: &str) -> Option<DagStatus> {
         let mut dag = self.dag(validator).await;
         let answer = tokio::time::timeout(Duration::from_secs(2), dag.get_status(GetStatusRequest {})).await;
         answer.ok()?.ok().map(tonic::Response::into_inner)
     }
 
-    pub async fn audit(&self, validator: &str) -> AuditResponse {
+    pub(crate) async fn audit(&self, validator: &str) -> AuditResponse {
         self.dag(validator).await.audit(AuditRequest {}).await.unwrap().into_inner()
     }
 
     /// Waits until every validator has executed commit `index`.
-    pub async fn wait_for_commit_everywhere(&self, index: u64, limit: Duration) {
+    pub(crate) async fn wait_for_commit_everywhere(&self, index: u64, limit: Duration) {
         let deadline = Instant::now() + limit;
         for validator in self.validators() {
             loop {
@@ -156,7 +154,7 @@ impl DevNetwork {
     }
 
     /// All validators hold the same state, and its balances add up.
-    pub async fn assert_validators_agree(&self) {
+    pub(crate) async fn assert_validators_agree(&self) {
         let newest = self.status("v0").await.unwrap().commit_index;
         self.wait_for_commit_everywhere(newest, Duration::from_secs(30)).await;
         let mut states = Vec::new();
@@ -184,13 +182,13 @@ impl Drop for DevNetwork {
     }
 }
 
-pub fn signal(pid: u32, signal: Signal) {
+pub(crate) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
     }
 }
 
 /// Runs one service by hand, as an operator would after it was killed.
-pub fn run_service(service: &str, config: &Path) -> Child {
+pub(crate) fn run_service(service: &str, config: &Path) -> Child {
     Command::new(BINARY).args(["run", service, "--config"]).arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }

@@ -1,6 +1,6 @@
 //! The whole network, as its users see it: real processes, real sockets, real signatures. One test binary, because each link costs.
 
-#![allow(missing_docs, reason = "tests are sentences")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stderr, reason = "tests are sentences, and a failed unwrap is a failed test")]
 
 mod a_payment_becomes_final_in_every_region;
 mod bad_transactions_get_their_code;

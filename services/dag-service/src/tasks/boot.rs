@@ -5,7 +5,7 @@
 
 use crate::core::CoreHandle;
 use crate::error::DagError;
-use crate::tasks::network::{Intake, Taken};
+use crate::tasks::network::Intake;
 use kaldrix_p2p::{BlockNetwork, PeerRequest, PeerResponse};
 use kaldrix_types::{Committee, ValidatorIndex};
 use std::collections::HashSet;
@@ -35,11 +35,11 @@ pub(crate) async fn ask_for_own_last_block(
             }
             if let Ok(PeerResponse::Blocks(blocks)) = network.request(peer, PeerRequest::LastOwnBlock(own)).await {
                 for bytes in blocks {
-                    if let Taken::In(reference) = intake.take(peer, bytes).await
-                        && reference.author == own
-                    {
+                    // Its round counts even where the block itself is too far ahead to be taken in yet.
+                    if let Some(reference) = intake.name(bytes.clone()).await.filter(|r| r.author == own) {
                         core.own_round(reference.round).await?;
                     }
+                    intake.take(peer, bytes).await;
                 }
                 answered.insert(peer);
             }

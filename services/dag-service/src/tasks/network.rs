@@ -37,21 +37,30 @@ pub(crate) enum Taken {
 }
 
 impl Intake {
+    /// What a block is called, if it is a valid one; the DAG is not touched.
+    pub(crate) async fn name(&self, bytes: Bytes) -> Option<BlockRef> {
+        self.verify(bytes).await?.ok().map(|block| block.reference())
+    }
+
+    /// Off the core thread; `None` when the runtime is stopping.
+    async fn verify(&self, bytes: Bytes) -> Option<Result<VerifiedBlock, BlockError>> {
+        let (committee, verifier, now_ms) = (Arc::clone(&self.committee), self.verifier.clone(), wall_clock_ms());
+        tokio::task::spawn_blocking(move || Block::decode(&bytes)?.verify(&committee, &verifier, now_ms)).await.ok()
+    }
+
     /// Decodes, verifies and adds one block. Returns when its signatures are checked, which is what holds a fast sender back.
     pub(crate) async fn take(&self, from: ValidatorIndex, bytes: Bytes) -> Taken {
         self.metrics.blocks_received.inc();
-        let (committee, verifier, now_ms) = (Arc::clone(&self.committee), self.verifier.clone(), wall_clock_ms());
-        let verified = tokio::task::spawn_blocking(move || Block::decode(&bytes)?.verify(&committee, &verifier, now_ms)).await;
-        let block = match verified {
-            Ok(Ok(block)) => Arc::new(block),
-            Ok(Err(error)) => {
+        let block = match self.verify(bytes).await {
+            Some(Ok(block)) => Arc::new(block),
+            Some(Err(error)) => {
                 self.metrics.blocks_refused.inc();
                 // A clock that is ahead is not malice: the block is fetched again when its time has come.
                 let fault = !matches!(error, BlockError::FromTheFuture { .. });
                 tracing::warn!(%from, %error, "a block was refused");
                 return Taken::Refused(fault.then(|| error.to_string()));
             }
-            Err(_) => return Taken::Stopped,
+            None => return Taken::Stopped,
         };
         let reference = block.reference();
         let owed = (!block.transactions().is_empty()).then(|| self.checks.begin(reference));

@@ -51,3 +51,29 @@ async fn any_single_service_of_a_validator_can_be_killed_and_comes_back() {
         child.wait().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_validator_that_lost_its_store_rejoins_above_everything_it_signed() {
+    let network = DevNetwork::start(&["--processes"]);
+    let (key, _) = network.funded_key("alice", "100");
+    let key = key.to_str().unwrap();
+    let (_, bob) = network.key("bob");
+    pay_for(&network, key, &bob, 0, Duration::from_secs(2)).await;
+    let (pid, config) = network.service("v1/dag-service");
+    signal(pid, Signal::KILL);
+    let home = network.dir.join("validators/v1");
+    std::fs::remove_dir_all(home.join("db")).unwrap();
+    pay_for(&network, key, &bob, 0, Duration::from_secs(1)).await;
+
+    let mut restarted = run_service("dag-service", &config);
+    let goal = network.status("v0").await.unwrap().commit_index;
+    network.wait_for_commit_everywhere(goal, Duration::from_secs(30)).await;
+    pay_for(&network, key, &bob, 0, Duration::from_secs(1)).await;
+    network.assert_validators_agree().await;
+    // It asked the others how far it had been: its guard never had to refuse anything.
+    let log = std::fs::read_to_string(home.join("audit.jsonl")).unwrap();
+    assert!(log.lines().all(|line| line.contains(r#""decision":"signed"#)), "{log}");
+    signal(restarted.id(), Signal::TERM);
+    network.stop();
+    restarted.wait().unwrap();
+}

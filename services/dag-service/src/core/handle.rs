@@ -88,7 +88,7 @@ pub(crate) enum Command {
     AddTransactions { entries: Vec<Entry>, reply: oneshot::Sender<Vec<Result<(), AddError>>> },
     Propose { round: Round },
     OwnBlock(Arc<VerifiedBlock>),
-    ProposalRefused { round: Round },
+    ProposalRefused { round: Round, transactions: Vec<DecodedTransaction> },
     Committed { commit: Commit, reply: oneshot::Sender<Option<Vec<Arc<VerifiedBlock>>>> },
     Executed(ExecutedNotice),
     TakeTraces { ids: Vec<TxId>, reply: oneshot::Sender<Vec<(u32, String)>> },
@@ -141,8 +141,9 @@ impl CoreHandle {
         self.tell(Command::OwnBlock(block)).await
     }
 
-    pub(crate) async fn proposal_refused(&self, round: Round) -> Result<(), DagError> {
-        self.tell(Command::ProposalRefused { round }).await
+    /// The round is left out; its transactions wait for another block.
+    pub(crate) async fn proposal_refused(&self, round: Round, transactions: Vec<DecodedTransaction>) -> Result<(), DagError> {
+        self.tell(Command::ProposalRefused { round, transactions }).await
     }
 
     /// The commit's blocks, or `None` when one is not here.

@@ -131,7 +131,7 @@ impl Validator {
             }
             Command::Propose { round } => self.propose(round),
             Command::OwnBlock(block) => self.own_block(block),
-            Command::ProposalRefused { round } => self.proposal_refused(round),
+            Command::ProposalRefused { round, transactions } => self.proposal_refused(round, transactions),
             Command::Committed { commit, reply } => {
                 let _ = reply.send(self.on_commit(&commit));
             }
@@ -317,8 +317,9 @@ impl Validator {
     }
 
     /// crypto-service will not sign this round: its transactions go back, and the round is left out.
-    fn proposal_refused(&mut self, round: Round) {
+    fn proposal_refused(&mut self, round: Round, transactions: Vec<DecodedTransaction>) {
         self.proposing = None;
+        self.mempool.requeue(transactions.into_iter().map(Arc::new));
         self.own_round_floor = self.own_round_floor.max(round);
         // Consensus must not wait for this round's own block: a new session tells it where we are.
         self.upward = None;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use kaldrix_crypto::Verifier;
 use kaldrix_p2p::{PeerHandler, PeerRequest, PeerResponse};
-use kaldrix_storage::ValidatorStore;
+use kaldrix_storage::{StoredBlock, ValidatorStore};
 use kaldrix_types::{Block, BlockError, BlockRef, Committee, KeyId, StateKey, ValidatorIndex, VerifiedBlock, encode};
 use std::sync::Arc;
 
@@ -133,7 +133,7 @@ impl PeerHandler for Handler {
             PeerRequest::BlocksAbove { floors, limit_bytes } => {
                 let limit = (limit_bytes as usize).min(ANSWER_BYTES_MAX);
                 match self.store.blocks_above(&floors, limit).await {
-                    Ok(blocks) => PeerResponse::Blocks(blocks.into_iter().map(|b| b.bytes).collect()),
+                    Ok(blocks) => PeerResponse::Blocks(blocks.into_iter().filter(is_signed).map(|b| b.bytes).collect()),
                     Err(error) => refused(from, &error),
                 }
             }
@@ -148,6 +148,11 @@ impl PeerHandler for Handler {
         self.intake.metrics.blocks_refused.inc();
         tracing::warn!(from = from.map(|v| v.0), what, "a peer sent something unacceptable");
     }
+}
+
+/// An own proposal is stored before it is signed, and stays so when its round was left out: to others it does not exist.
+fn is_signed(stored: &StoredBlock) -> bool {
+    !stored.own || Block::decode(&stored.bytes).is_ok_and(|block| !block.signature.is_empty())
 }
 
 fn refused(from: ValidatorIndex, error: &dyn std::error::Error) -> PeerResponse {
@@ -165,7 +170,7 @@ impl Handler {
         let from_memory = in_memory.into_iter().flatten().map(|b| Bytes::from(encode(b.block())));
         let mut size = 0;
         let blocks = from_memory
-            .chain(stored.into_iter().flatten().map(|b| b.bytes))
+            .chain(stored.into_iter().flatten().filter(is_signed).map(|b| b.bytes))
             .take_while(|bytes| {
                 let fits = size == 0 || size + bytes.len() <= ANSWER_BYTES_MAX;
                 size += bytes.len();

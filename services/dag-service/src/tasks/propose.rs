@@ -70,7 +70,7 @@ impl Propose {
             }
         }
         let Some(signature) = self.sign(reference, &block).await else {
-            return self.core.proposal_refused(reference.round).await;
+            return self.core.proposal_refused(reference.round, proposal.transactions).await;
         };
         block.signature = signature;
         let bytes: Bytes = encode(&block).into();
@@ -79,7 +79,8 @@ impl Propose {
             Ok(verified) => Arc::new(verified),
             Err(error) => {
                 tracing::error!(%error, %reference, "an own block breaks the rules and is not sent; does crypto-service hold this validator's key?");
-                return self.core.proposal_refused(reference.round).await;
+                // Whatever is wrong with it may be in a transaction: they are not proposed again.
+                return self.core.proposal_refused(reference.round, Vec::new()).await;
             }
         };
         self.network.push(bytes.clone());

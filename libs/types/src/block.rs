@@ -41,7 +41,7 @@ pub struct CommitVote {
     pub digest: Digest,
 }
 
-/// A vote on a checkpoint. Carried since the first version so that the header need not change.
+/// "I have computed checkpoint `index` and it is `digest`": a quorum of these makes it final.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointVote {
     /// Which checkpoint.
@@ -59,7 +59,7 @@ pub struct Header {
     pub chain_id: ChainId,
     /// The epoch.
     pub epoch: Epoch,
-    /// The round, from 1.
+    /// The round, above the epoch's start round.
     pub round: Round,
     /// Who made it.
     pub author: ValidatorIndex,
@@ -133,8 +133,8 @@ pub enum BlockError {
     /// The author is not in the committee.
     #[error("the author is not a validator of this epoch")]
     UnknownAuthor,
-    /// Round 0 exists by definition; nobody sends it.
-    #[error("round 0 blocks are never sent")]
+    /// The blocks an epoch begins with exist by definition; nobody sends them, or any below.
+    #[error("a block at or below the round that its epoch begins with")]
     GenesisRound,
     /// A limit on bytes or counts is passed.
     #[error("over a limit: {0}")]
@@ -246,7 +246,7 @@ fn check_header(header: &Header, committee: &Committee) -> Result<(), BlockError
     if header.chain_id != committee.chain() || header.epoch != committee.epoch() {
         return Err(BlockError::WrongChain);
     }
-    if header.round == 0 {
+    if header.round <= committee.start_round() {
         return Err(BlockError::GenesisRound);
     }
     if committee.get(header.author).is_none() {
@@ -266,6 +266,9 @@ fn check_header(header: &Header, committee: &Committee) -> Result<(), BlockError
     for (i, parent) in header.parents.iter().enumerate() {
         if parent.round >= header.round {
             return Err(BlockError::Parents("a parent is not of an earlier round"));
+        }
+        if parent.round < committee.start_round() {
+            return Err(BlockError::Parents("a parent is of an earlier epoch"));
         }
         if (i == 0) != (parent.author == header.author) {
             return Err(BlockError::Parents("the author's own previous block comes first, and only there"));

@@ -24,8 +24,24 @@ pub struct Commit {
     pub gc_round: Round,
     /// The blocks, sorted by (round, author, digest); the leader is among them.
     pub blocks: Vec<BlockRef>,
-    /// Reputation scores per validator when the schedule changes at this commit; empty otherwise.
-    pub scores: Vec<u64>,
+    /// What the leader schedule goes by after this commit.
+    pub reputation: Reputation,
+    /// Whether this is the last commit of its epoch.
+    pub ends_epoch: bool,
+}
+
+/// How well validators supported committed leaders (HammerHead, Tsimos et al. 2023). Kept in each commit, so that the last commit alone
+/// says who leads next.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reputation {
+    /// Commits counted in the running period.
+    pub commits: u32,
+    /// Per validator: votes for committed leaders in the running period. Empty until the first one.
+    pub scores: Vec<u32>,
+    /// The scores of the last full period, by which leaders are swapped; empty in an epoch's first period.
+    pub effective: Vec<u32>,
+    /// Committed leaders for which votes in later commits still count, oldest first: those of the newest one's last few rounds.
+    pub leaders: Vec<BlockRef>,
 }
 
 impl Commit {
@@ -64,6 +80,14 @@ pub struct TxOutcome {
     pub sequence: Sequence,
     /// What became of it.
     pub status: OutcomeStatus,
+}
+
+impl TxOutcome {
+    /// The leaf of a checkpoint's Merkle tree over outcomes.
+    #[must_use]
+    pub fn leaf(&self) -> Digest {
+        Context::OutcomeLeaf.hash(&[&codec::encode(self)])
+    }
 }
 
 /// A state record after a commit; `None` means it no longer exists.

@@ -1,7 +1,7 @@
 //! The validators of one epoch and the arithmetic of their stake.
 
 use crate::hash::Context;
-use crate::{BlockRef, ChainId, Epoch, PublicKey, ValidatorIndex, limits};
+use crate::{Address, BlockRef, ChainId, Epoch, PublicKey, Round, ValidatorIndex, limits};
 use serde::{Deserialize, Serialize};
 
 /// One validator of a committee.
@@ -13,8 +13,10 @@ pub struct Validator {
     pub region: String,
     /// Voting weight, above zero.
     pub stake: u64,
-    /// Key that signs blocks.
+    /// Session key: signs blocks.
     pub key: PublicKey,
+    /// The account that bonds its stake, is paid and is slashed.
+    pub operator: Address,
 }
 
 /// Why validators cannot form a committee.
@@ -29,16 +31,33 @@ pub enum CommitteeError {
     /// A stake of zero or a sum beyond u64.
     #[error("every stake must be above zero and their sum must fit 62 bits")]
     Stake,
-    /// Two validators share a name or a key.
-    #[error("two validators share the name or the key of {0}")]
+    /// Two validators share a name, a key or an operator.
+    #[error("two validators share the name, the key or the operator of {0}")]
     Duplicate(String),
 }
 
+/// What defines a committee, as it is encoded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitteeParts {
+    /// The chain.
+    pub chain: ChainId,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Round of the epoch's implicit first blocks.
+    pub start_round: Round,
+    /// Its validators, in index order.
+    pub validators: Vec<Validator>,
+}
+
 /// The validators of an epoch, in index order. Stake counts per author, never per block.
+///
+/// Rounds go on through all epochs: an epoch begins at `start_round`, the round of the leader that ended the epoch before, with blocks
+/// that exist by definition ([`Self::genesis_blocks`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committee {
     chain: ChainId,
     epoch: Epoch,
+    start_round: Round,
     validators: Vec<Validator>,
     total_stake: u64,
 }
@@ -57,11 +76,31 @@ impl Committee {
             return Err(CommitteeError::Stake);
         };
         for (i, validator) in validators.iter().enumerate() {
-            if validators[..i].iter().any(|v| v.name == validator.name || v.key == validator.key) {
+            let alike = |v: &Validator| v.name == validator.name || v.key == validator.key || v.operator == validator.operator;
+            if validators[..i].iter().any(alike) {
                 return Err(CommitteeError::Duplicate(validator.name.clone()));
             }
         }
-        Ok(Self { chain, epoch, validators, total_stake })
+        Ok(Self { chain, epoch, start_round: 0, validators, total_stake })
+    }
+
+    /// The same committee, for an epoch that begins at this round.
+    #[must_use]
+    pub const fn starting_at(mut self, start_round: Round) -> Self {
+        self.start_round = start_round;
+        self
+    }
+
+    /// Round of the epoch's implicit first blocks; every block of the epoch is of a higher one.
+    #[must_use]
+    pub const fn start_round(&self) -> Round {
+        self.start_round
+    }
+
+    /// What defines this committee, to be encoded.
+    #[must_use]
+    pub fn parts(&self) -> CommitteeParts {
+        CommitteeParts { chain: self.chain, epoch: self.epoch, start_round: self.start_round, validators: self.validators.clone() }
     }
 
     /// The chain.
@@ -129,15 +168,23 @@ impl Committee {
         self.total_stake - self.quorum() + 1
     }
 
-    /// References of the round-0 blocks that every chain begins with: they exist by definition and have no content.
+    /// References of the blocks at [`Self::start_round`] that the epoch begins with: they exist by definition and have no content.
     #[must_use]
     pub fn genesis_blocks(&self) -> Vec<BlockRef> {
         self.indices()
             .map(|author| BlockRef {
-                round: 0,
+                round: self.start_round,
                 author,
                 digest: Context::BlockDigest.hash(&[b"genesis", self.chain.as_bytes(), &self.epoch.to_le_bytes(), &author.0.to_le_bytes()]),
             })
             .collect()
+    }
+}
+
+impl TryFrom<CommitteeParts> for Committee {
+    type Error = CommitteeError;
+
+    fn try_from(parts: CommitteeParts) -> Result<Self, CommitteeError> {
+        Ok(Self::new(parts.chain, parts.epoch, parts.validators)?.starting_at(parts.start_round))
     }
 }

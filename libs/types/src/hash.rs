@@ -28,6 +28,20 @@ pub enum Context {
     PeerBinding,
     /// Digest over the whole executed state, to compare validators with.
     StateDigest,
+    /// Identity of a checkpoint.
+    CheckpointDigest,
+    /// Leaf of the Merkle tree over the outcomes of a checkpoint's transactions.
+    OutcomeLeaf,
+    /// Place of a record in the state tree: hash of its key.
+    StatePath,
+    /// Leaf of the state tree: a record's path and value.
+    StateLeaf,
+    /// Inner node of the state tree.
+    StateNode,
+    /// Statement that a validator's session key belongs to its operator.
+    ValidatorKey,
+    /// Identity of a validator's name, so that no two validators share one.
+    ValidatorName,
 }
 
 impl Context {
@@ -46,6 +60,13 @@ impl Context {
             Self::MerkleNode => "kaldrix 2026 merkle node v1",
             Self::PeerBinding => "kaldrix 2026 peer binding v1",
             Self::StateDigest => "kaldrix 2026 state digest v1",
+            Self::CheckpointDigest => "kaldrix 2026 checkpoint digest v1",
+            Self::OutcomeLeaf => "kaldrix 2026 outcome leaf v1",
+            Self::StatePath => "kaldrix 2026 state path v1",
+            Self::StateLeaf => "kaldrix 2026 state leaf v1",
+            Self::StateNode => "kaldrix 2026 state node v1",
+            Self::ValidatorKey => "kaldrix 2026 validator key v1",
+            Self::ValidatorName => "kaldrix 2026 validator name v1",
         }
     }
 
@@ -70,7 +91,7 @@ impl Context {
 }
 
 /// Every context, in declaration order.
-pub const ALL: [Context; 11] = [
+pub const ALL: [Context; 18] = [
     Context::TransactionId,
     Context::BlockDigest,
     Context::CommitDigest,
@@ -82,6 +103,13 @@ pub const ALL: [Context; 11] = [
     Context::MerkleNode,
     Context::PeerBinding,
     Context::StateDigest,
+    Context::CheckpointDigest,
+    Context::OutcomeLeaf,
+    Context::StatePath,
+    Context::StateLeaf,
+    Context::StateNode,
+    Context::ValidatorKey,
+    Context::ValidatorName,
 ];
 
 /// 32 bytes of BLAKE3 output. Text form: 64 lower-case hex digits.

@@ -31,6 +31,9 @@ impl ValidatorIndex {
     pub const fn as_usize(self) -> usize {
         self.0 as usize
     }
+
+    /// No seat in the committee: one who follows and never proposes. No committee is large enough to have this index.
+    pub const OBSERVER: Self = Self(u16::MAX);
 }
 
 impl fmt::Display for ValidatorIndex {
@@ -130,6 +133,15 @@ impl Address {
 
     /// Where fees are kept until they are distributed: nobody holds a key for it.
     pub const FEE_POOL: Self = Self([0; 32]);
+
+    /// Where all bonded stake is kept, as an ordinary balance of KDX: nobody holds a key for it.
+    pub const STAKE_POOL: Self = Self([1; 32]);
+
+    /// Whether this address belongs to the protocol: nobody can pay to it or sign for it.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        *self == Self::FEE_POOL || *self == Self::STAKE_POOL
+    }
 
     /// The address that `key` opens.
     #[must_use]

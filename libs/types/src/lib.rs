@@ -10,6 +10,7 @@
 
 mod amount;
 mod block;
+mod checkpoint;
 mod codec;
 mod commit;
 mod committee;
@@ -26,15 +27,19 @@ mod transaction;
 
 pub use amount::{AmountError, NATIVE_DECIMALS, NATIVE_SYMBOL, format_amount, parse_amount};
 pub use block::{Block, BlockError, BlockRef, BlockVerifier, CheckpointVote, CommitVote, Header, VerifiedBlock, encode_body, split_body};
+pub use checkpoint::{CertifiedCheckpoint, Checkpoint, CheckpointError, Culprit, EquivocationProof, NextEpoch, SignedHeader};
 pub use codec::{CodecError, decode, encode};
-pub use commit::{Commit, ExecutedCommit, OutcomeStatus, StateChange, TxOutcome};
-pub use committee::{Committee, CommitteeError, Validator};
-pub use genesis::{Genesis, GenesisAccount, GenesisError, Parameters};
+pub use commit::{Commit, ExecutedCommit, OutcomeStatus, Reputation, StateChange, TxOutcome};
+pub use committee::{Committee, CommitteeError, CommitteeParts, Validator};
+pub use genesis::{Genesis, GenesisAccount, GenesisError, Parameters, WEIGHT_UNIT, validator_name_digest};
 pub use hash::Digest;
 pub use ids::{Address, AssetId, ChainId, CommitIndex, Epoch, IdError, Lane, Round, Sequence, TimestampMs, TxId, ValidatorIndex};
 pub use keys::{KeyError, KeyId, PublicKey, Scheme};
-pub use merkle::merkle_root;
+pub use merkle::{MerklePath, merkle_path, merkle_root};
 pub use reject::RejectCode;
-pub use signing::{Purpose, signing_message};
-pub use state::{Account, Anchor, Asset, KeySlot, StateKey, StateValue, StateValueError, Supply};
+pub use signing::{Purpose, signing_message, validator_key_digest};
+pub use state::{
+    Account, Anchor, Asset, EpochRecord, KeySlot, Member, StateKey, StateValue, StateValueError, Supply, Unbonding, ValidatorRecord,
+    ValidatorStatus,
+};
 pub use transaction::{DecodedTransaction, KeyRef, Operation, SignedTransaction, TxBody, TxSignature};

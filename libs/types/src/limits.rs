@@ -26,6 +26,10 @@ pub const HEADER_BYTES_MAX: usize = 256 * 1024;
 pub const PARENTS_MAX: usize = 2 * VALIDATORS_MAX;
 /// Validators of one epoch.
 pub const VALIDATORS_MAX: usize = 1_000;
+/// A validator's name or region in bytes (a-z, 0-9, hyphen).
+pub const VALIDATOR_NAME_BYTES_MAX: usize = 32;
+/// Withdrawals of stake of one validator that wait for the end of an epoch.
+pub const UNBONDINGS_MAX: usize = 16;
 /// Votes on commits or on checkpoints in one header.
 pub const VOTES_MAX: usize = 256;
 /// How far a block's timestamp may be ahead of the receiver's clock.

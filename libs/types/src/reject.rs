@@ -85,6 +85,34 @@ codes! {
     WeakKey = "WEAK_KEY", "The public key is not acceptable for its scheme.";
     /// Recipient may not be this address.
     BadRecipient = "BAD_RECIPIENT", "This address cannot receive transfers.";
+    /// The sender operates no validator.
+    NotValidator = "NOT_VALIDATOR", "The sender operates no validator; register one first.";
+    /// The sender operates a validator already.
+    AlreadyValidator = "ALREADY_VALIDATOR", "The sender already operates a validator; an account operates one.";
+    /// Another validator has this name or key.
+    NameTaken = "NAME_TAKEN", "Another validator already has this name or this key; choose another.";
+    /// A name or region that breaks a rule.
+    BadValidatorName = "BAD_VALIDATOR_NAME", "Names and regions of validators are 1 to 32 of a-z, 0-9 and hyphens.";
+    /// The stake is or would fall below the minimum.
+    StakeTooLow = "STAKE_TOO_LOW", "A validator bonds at least the chain's minimum stake; to take out everything, leave.";
+    /// The network would have fewer validators than it must.
+    TooFewValidators = "TOO_FEW_VALIDATORS", "The network needs a minimum number of validators; let another one join first.";
+    /// As many validators are registered as there can be.
+    TooManyValidators = "TOO_MANY_VALIDATORS", "As many validators are registered as there can be.";
+    /// The validator is jailed, and its time is not over.
+    Jailed = "JAILED", "The validator is jailed; unjail it when its time is over.";
+    /// The validator is not jailed.
+    NotJailed = "NOT_JAILED", "The validator is not jailed.";
+    /// The validator leaves at the end of this epoch.
+    Leaving = "LEAVING", "The validator is leaving; wait for the end of the epoch.";
+    /// The session key did not sign that it belongs to this operator.
+    BadKeyProof = "BAD_KEY_PROOF", "The proof must be the session key's signature over the operator's address and that key.";
+    /// As many withdrawals wait as there can be.
+    TooManyUnbondings = "TOO_MANY_UNBONDINGS", "Too many withdrawals of stake wait for the end of an epoch; wait for one.";
+    /// The headers do not prove an equivocation.
+    BadEvidence = "BAD_EVIDENCE", "Evidence is two different signed headers by one author of one round, of this epoch or the one before.";
+    /// This validator was slashed for this epoch already.
+    AlreadyReported = "ALREADY_REPORTED", "The validator was already slashed for this epoch.";
 }
 
 impl fmt::Display for RejectCode {

@@ -2,7 +2,8 @@
 //!
 //! ML-DSA's context argument stays empty (the library offers no other), so the separation is in the message itself.
 
-use crate::{ChainId, Digest};
+use crate::hash::Context;
+use crate::{Address, ChainId, Digest, PublicKey, codec};
 
 /// What a signature says yes to. A signature of one purpose never holds for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +17,14 @@ pub enum Purpose {
     PeerBinding = 3,
     /// A validator votes for a checkpoint outside a block.
     Checkpoint = 4,
+    /// A session key says which operator it belongs to.
+    ValidatorKey = 5,
+}
+
+/// What a session key signs, with [`Purpose::ValidatorKey`], to prove that whoever registers it for `operator` holds it.
+#[must_use]
+pub fn validator_key_digest(operator: Address, key: &PublicKey) -> Digest {
+    Context::ValidatorKey.hash(&[operator.as_bytes(), &codec::encode(key)])
 }
 
 const DOMAIN: &[u8; 12] = b"KALDRIX-2026";

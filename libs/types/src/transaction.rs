@@ -2,8 +2,8 @@
 
 use crate::hash::{Context, Digest};
 use crate::{
-    Address, AssetId, ChainId, CodecError, Lane, PublicKey, Purpose, RejectCode, Sequence, TimestampMs, TxId, codec, limits,
-    signing_message,
+    Address, AssetId, ChainId, CodecError, EquivocationProof, Lane, PublicKey, Purpose, RejectCode, Sequence, TimestampMs, TxId, codec,
+    limits, signing_message,
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 /// One thing a transaction does. The order is part of the encoding: append only.
 ///
-/// Still to come (PROTOCOL, "Transactions"): reserve, capture, void, policies, validator and region operations.
+/// Still to come (PROTOCOL, "Transactions"): reserve, capture, void, policies and region operations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
     /// Moves `amount` smallest units of `asset` from the sender to `to`.
@@ -68,6 +68,45 @@ pub enum Operation {
         index: u8,
         /// The key to put there.
         key: PublicKey,
+    },
+    /// Makes the sender the operator of a validator, which has a seat from the next epoch on if its stake suffices.
+    RegisterValidator {
+        /// Unique; 1 to 32 of a-z, 0-9 and hyphens.
+        name: String,
+        /// Where it runs; same alphabet.
+        region: String,
+        /// Its session key.
+        key: PublicKey,
+        /// Bonded at once, smallest units of KDX.
+        stake: u128,
+        /// The session key's signature with [`Purpose::ValidatorKey`] over [`crate::validator_key_digest`].
+        proof: Bytes,
+    },
+    /// Bonds more of the sender's KDX to its validator, from the next epoch on.
+    Stake {
+        /// Smallest units, above zero.
+        amount: u128,
+    },
+    /// Takes stake back: its weight ends with this epoch, it is paid out when the next one ends.
+    Unstake {
+        /// Smallest units, above zero.
+        amount: u128,
+    },
+    /// Gives the sender's validator another session key, from the next epoch on.
+    RotateSessionKey {
+        /// The new key.
+        key: PublicKey,
+        /// As in [`Operation::RegisterValidator`].
+        proof: Bytes,
+    },
+    /// Ends the sender's validator with this epoch; its stake is paid out when the next one ends.
+    LeaveValidators,
+    /// Asks for a seat again after being jailed.
+    Unjail,
+    /// Proves that a validator signed two blocks in one round: it is slashed and jailed. Costs no fee when it is a transaction's only operation.
+    ReportEquivocation {
+        /// The proof.
+        proof: Box<EquivocationProof>,
     },
 }
 
@@ -145,8 +184,18 @@ impl TxBody {
                     None => sums.push((*asset, *amount)),
                 }
             }
+            if let Operation::RegisterValidator { stake: amount, .. } | Operation::Stake { amount } = operation {
+                let native = &mut sums[0].1;
+                *native = native.checked_add(*amount).ok_or(RejectCode::AmountOverflow)?;
+            }
         }
         Ok(sums)
+    }
+
+    /// Whether this does nothing but report an equivocation: then it owes no fee.
+    #[must_use]
+    pub fn is_evidence(&self) -> bool {
+        matches!(self.operations[..], [Operation::ReportEquivocation { .. }])
     }
 
     /// Every account whose balances this may change, sender first, without repeats.
@@ -180,7 +229,7 @@ impl TxBody {
                     if *amount == 0 {
                         return Err(RejectCode::ZeroAmount);
                     }
-                    if *to == Address::FEE_POOL {
+                    if to.is_reserved() {
                         return Err(RejectCode::BadRecipient);
                     }
                 }
@@ -221,10 +270,35 @@ impl TxBody {
                         return Err(RejectCode::ContradictingBatch);
                     }
                 }
+                Operation::RegisterValidator { name, region, proof, .. } => {
+                    if !is_validator_name(name) || !is_validator_name(region) {
+                        return Err(RejectCode::BadValidatorName);
+                    }
+                    check_key_proof(proof)?;
+                }
+                Operation::RotateSessionKey { proof, .. } => check_key_proof(proof)?,
+                Operation::Stake { amount } | Operation::Unstake { amount } => {
+                    if *amount == 0 {
+                        return Err(RejectCode::ZeroAmount);
+                    }
+                }
+                Operation::ReportEquivocation { proof } => {
+                    proof.culprit().filter(|culprit| culprit.chain_id == self.chain_id).ok_or(RejectCode::BadEvidence)?;
+                }
+                Operation::LeaveValidators | Operation::Unjail => {}
             }
         }
         self.outflow().map(|_| ())
     }
+}
+
+fn is_validator_name(text: &str) -> bool {
+    (1..=limits::VALIDATOR_NAME_BYTES_MAX).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn check_key_proof(proof: &Bytes) -> Result<(), RejectCode> {
+    if proof.len() > limits::SIGNATURE_BYTES_MAX { Err(RejectCode::BadKeyProof) } else { Ok(()) }
 }
 
 /// A transaction that decoded, is within limits, and does not contradict itself. Its signature has NOT been checked.

@@ -9,6 +9,7 @@
 //!                      ▼                   Mempool ◀─add── checked transaction
 //!                    peers
 //! ```
+//! [`Node`] puts these together.
 //!
 //! Everything here is pure and driven by one thread: no I/O, no clock (time is an argument), no randomness, and no outcome that depends on
 //! the iteration order of a hash map. Every collection that a peer or a client can grow has a bound, and says so when it is full.
@@ -17,11 +18,13 @@
 
 mod manager;
 mod mempool;
+mod node;
 mod proposer;
 mod suspension;
 mod sync;
 
 pub use manager::{Accepted, BlockManager, Collected, Limits, Refused};
 pub use mempool::{AddError, Added, Mempool, MempoolConfig};
+pub use node::{Effect, ExecutedNotice, FetchWork, Node, NodeConfig, NodeStatus, Now, Proposal, RejoinAnswer, Replay};
 pub use proposer::{ProposalInput, Proposer};
 pub use sync::{FetchRequest, RangeRequest, RequestId, SyncConfig, Synchronizer};

@@ -53,7 +53,7 @@ pub enum Refused {
     /// Verified against another committee than this manager's.
     #[error("the block is of another epoch or its author is unknown: hand it to that epoch's manager")]
     OtherEpoch,
-    /// A round-0 parent that is not one of the chain's genesis blocks.
+    /// A parent at the epoch's start round that is not one of its genesis blocks.
     #[error("a parent claims to be a genesis block and is none: refuse the block's author")]
     WrongGenesis,
     /// The timestamp is before a parent's. Suspended blocks built on this one are forgotten with it.
@@ -123,7 +123,8 @@ impl BlockManager {
         let genesis = committee.genesis_blocks();
         let highest = vec![0; committee.size()];
         let suspension = Suspension::new(&committee);
-        Self { committee, limits, genesis, gc_round: 0, slots: BTreeMap::new(), accepted_count: 0, highest, suspension }
+        let gc_round = committee.start_round();
+        Self { committee, limits, genesis, gc_round, slots: BTreeMap::new(), accepted_count: 0, highest, suspension }
     }
 
     /// Takes back a block from the validator's own store, unchecked: blocks come in the order in which they were accepted, after
@@ -172,7 +173,8 @@ impl BlockManager {
         if round > highest.saturating_add(self.limits.rounds_ahead_max) {
             return Err(Refused::TooFarAhead { round, highest });
         }
-        if block.header().parents.iter().any(|p| p.round == 0 && self.genesis.get(p.author.as_usize()) != Some(p)) {
+        let start_round = self.committee.start_round();
+        if block.header().parents.iter().any(|p| p.round == start_round && self.genesis.get(p.author.as_usize()) != Some(p)) {
             return Err(Refused::WrongGenesis);
         }
         let variants = self.slots.get(&(round, author)).map_or(0, Vec::len) + self.suspension.count_at(round, author);
@@ -248,9 +250,10 @@ impl BlockManager {
     /// Whether the block is accepted, or genesis. Collected blocks are not contained.
     #[must_use]
     pub fn contains(&self, reference: &BlockRef) -> bool {
-        match reference.round {
-            0 => self.genesis.get(reference.author.as_usize()) == Some(reference),
-            _ => self.get(reference).is_some(),
+        if reference.round == self.committee.start_round() {
+            self.genesis.get(reference.author.as_usize()) == Some(reference)
+        } else {
+            self.get(reference).is_some()
         }
     }
 
@@ -292,10 +295,10 @@ impl BlockManager {
         (self.gc_round + 1..=top).rev().find_map(|r| self.first_at(r, author))
     }
 
-    /// Stake of the authors that have an accepted block in `round` (all of it for round 0).
+    /// Stake of the authors that have an accepted block in `round` (all of it for the epoch's start round).
     #[must_use]
     pub fn stake_at(&self, round: Round) -> u64 {
-        if round == 0 {
+        if round == self.committee.start_round() {
             return self.committee.total_stake();
         }
         let slots = self.slots.range((round, ValidatorIndex(0))..=(round, ValidatorIndex(u16::MAX)));
@@ -320,7 +323,7 @@ impl BlockManager {
         self.suspension.newest_round()
     }
 
-    /// Where garbage collection stands; 0 in the beginning.
+    /// Where garbage collection stands; the epoch's start round in the beginning.
     #[must_use]
     pub const fn gc_round(&self) -> Round {
         self.gc_round

@@ -312,6 +312,13 @@ impl Mempool {
         unknown
     }
 
+    /// Puts everything that is in flight back: no block made so far will be committed any more.
+    pub fn requeue_in_flight(&mut self) {
+        let in_flight = self.expiries.iter().filter_map(|(_, id)| self.entry(id)).filter(|e| e.in_flight);
+        let transactions: Vec<_> = in_flight.map(|e| Arc::clone(&e.tx)).collect();
+        self.requeue(transactions);
+    }
+
     /// Gives up what expired (in flight or not) and what waited longer than `gap_hold_ms` for its predecessor. To be called every few tens
     /// of milliseconds and after commits.
     pub fn sweep(&mut self, now_ms: u64, consensus_time_ms: TimestampMs) -> Vec<(TxId, RejectCode)> {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 /// What goes into the next own block besides its parents.
 #[derive(Clone, Debug, Default)]
 pub struct ProposalInput {
-    /// The round to propose in, from 1.
+    /// The round to propose in, above the epoch's start round.
     pub round: Round,
     /// The newest own block, `None` when there is none yet (the own genesis block then). Its round may be below `round − 1`.
     pub last_own: Option<BlockRef>,
@@ -101,8 +101,11 @@ impl Proposer {
         let mut strong_stake = if own.round == before { committee.stake(self.own) } else { 0 };
         let mut weak = Vec::new();
         for author in committee.indices().filter(|a| *a != self.own) {
-            let strong =
-                if before == 0 { genesis.get(author.as_usize()).copied() } else { dag.first_at(before, author).map(|b| b.reference()) };
+            let strong = if before == committee.start_round() {
+                genesis.get(author.as_usize()).copied()
+            } else {
+                dag.first_at(before, author).map(|b| b.reference())
+            };
             if let Some(strong) = strong {
                 strong_stake += committee.stake(author);
                 parents.push(strong);

@@ -5,6 +5,7 @@
 
 mod manager;
 mod mempool;
+mod node;
 mod proposer;
 mod random_dags;
 mod support;

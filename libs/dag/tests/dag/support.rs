@@ -26,6 +26,7 @@ pub(crate) fn committee(size: u8) -> Arc<Committee> {
         region: "us-east-1".into(),
         stake: 1,
         key: PublicKey::new(Scheme::Ed25519, vec![i; 32]).unwrap(),
+        operator: Address([i; 32]),
     };
     Arc::new(Committee::new(chain(), 0, (0..size).map(validator).collect()).unwrap())
 }

@@ -12,7 +12,7 @@ pub struct ThresholdClock {
 }
 
 impl ThresholdClock {
-    /// A clock that has seen a quorum at `quorum_round` (0 for a new chain: the genesis blocks are there by definition).
+    /// A clock that has seen a quorum at `quorum_round` (the start round for a new epoch: the blocks there exist by definition).
     #[must_use]
     pub const fn new(quorum_round: Round, now_ms: u64) -> Self {
         Self { quorum_round, since_ms: now_ms }

@@ -106,16 +106,23 @@ impl<L: Leaders> Committer<L> {
         &self.leaders
     }
 
+    /// Goes on with another schedule, which holds for every slot that is not decided yet: nothing of what was counted for them stays.
+    pub fn set_leaders(&mut self, leaders: L) {
+        self.leaders = leaders;
+        self.slots.clear();
+    }
+
     /// The slot that `author` leads in `round`, if it leads one.
     #[must_use]
     pub fn slot_of(&self, round: Round, author: ValidatorIndex) -> Option<Slot> {
         self.wave.offsets().find(|offset| self.leaders.leader(round, *offset) == author).map(|offset| Slot { round, offset })
     }
 
-    /// The longest run of decided slots after `last_decided`, oldest first. Idempotent: the same DAG and cursor give the same slots, to the
+    /// The longest run of decided slots after `last_decided` (from the epoch's first one for `None`), oldest first. Idempotent: the same DAG and cursor give the same slots, to the
     /// same end, and a bigger DAG gives the same ones and perhaps more.
     pub fn try_decide(&mut self, dag: &HeaderDag, last_decided: Option<Slot>) -> Vec<LeaderDecision> {
-        let first = self.wave.next(last_decided);
+        let before = self.wave.last_slot(dag.committee().start_round());
+        let first = self.wave.next(last_decided.unwrap_or(before));
         self.slots = self.slots.split_off(&first);
         let newest = Wave::newest_leader_round(dag.highest_round());
         let open: Vec<Slot> = self.wave.slots(first, newest).collect();

@@ -1,7 +1,7 @@
 //! The DAG as consensus sees it: headers above the garbage-collection round, by round.
 
 use crate::stake::StakeTally;
-use kaldrix_types::{BlockRef, Committee, Digest, Header, Round, ValidatorIndex};
+use kaldrix_types::{BlockRef, Committee, Digest, Epoch, Header, Round, ValidatorIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -22,6 +22,9 @@ pub enum Refusal {
     /// A parent above the garbage-collection round was not delivered before.
     #[error("parent {0} was not delivered: deliver headers parents first, from the garbage-collection round on")]
     MissingParent(BlockRef),
+    /// Of another epoch than the committee.
+    #[error("the header is of epoch {0}: headers of the committee's epoch only")]
+    OtherEpoch(Epoch),
     /// Nobody of this committee.
     #[error("author {0} is not in the committee: headers of one epoch only")]
     UnknownAuthor(ValidatorIndex),
@@ -55,9 +58,11 @@ pub struct HeaderDag {
 }
 
 impl HeaderDag {
-    /// An empty DAG whose blocks at or below `gc_round` are taken as known and gone. For a new chain that is 0: genesis blocks have no content.
+    /// An empty DAG whose blocks at or below `gc_round` are taken as known and gone. That is at least the epoch's start round: the blocks
+    /// there have no content.
     #[must_use]
-    pub const fn new(committee: Arc<Committee>, gc_round: Round) -> Self {
+    pub fn new(committee: Arc<Committee>, gc_round: Round) -> Self {
+        let gc_round = gc_round.max(committee.start_round());
         Self { committee, rounds: BTreeMap::new(), gc_round, headers: 0, uncommitted: 0, uncommitted_with_transactions: 0 }
     }
 
@@ -68,6 +73,9 @@ impl HeaderDag {
     pub fn insert(&mut self, reference: BlockRef, header: Arc<Header>, committed: bool) -> Result<bool, Refusal> {
         if reference.round <= self.gc_round || self.contains(&reference) {
             return Ok(false);
+        }
+        if header.epoch != self.committee.epoch() {
+            return Err(Refusal::OtherEpoch(header.epoch));
         }
         if self.committee.get(reference.author).is_none() {
             return Err(Refusal::UnknownAuthor(reference.author));

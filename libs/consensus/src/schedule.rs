@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// A leader schedule. It is a pure function: every validator of the epoch gets the same answer, always. Reputation (HammerHead, Tsimos et
-/// al. 2023) is a wrapper that swaps some of another schedule's answers.
+/// al. 2023) is a wrapper, [`crate::SwappedLeaders`], that swaps some of another schedule's answers.
 pub trait Leaders: Send + Sync + fmt::Debug {
     /// The leader of slot `offset` of `round`. Offsets below the committee's size give distinct leaders within one round.
     fn leader(&self, round: Round, offset: u32) -> ValidatorIndex;
@@ -104,13 +104,13 @@ impl Leaders for StakeSchedule {
 }
 
 /// SplitMix64: 64 bits of state, every output a bijection of the counter.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(u64);
 
 impl SplitMix64 {
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
     /// Mixes both numbers in turn, so that neighbouring rounds and epochs share nothing.
-    fn seeded(epoch: Epoch, number: u64) -> Self {
+    pub(crate) fn seeded(epoch: Epoch, number: u64) -> Self {
         let mut outer = Self(epoch);
         let inner = outer.next() ^ number;
         Self(Self(inner).next())
@@ -125,7 +125,7 @@ impl SplitMix64 {
     }
 
     /// Below `bound` by multiplication; the bias is at most bound / 2^64, and every validator has the same.
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
     }
 }

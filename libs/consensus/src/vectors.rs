@@ -10,10 +10,10 @@
 
 use crate::committer::{Committer, Decision, LeaderDecision};
 use crate::dag::HeaderDag;
-use crate::linearizer::Linearizer;
+use crate::linearizer::{CommitRules, Linearizer};
 use crate::schedule::RoundRobin;
 use crate::wave::Wave;
-use kaldrix_types::{BlockRef, ChainId, Committee, Digest, Header, PublicKey, Round, Scheme, Validator, ValidatorIndex};
+use kaldrix_types::{Address, BlockRef, ChainId, Committee, Digest, Header, PublicKey, Round, Scheme, Validator, ValidatorIndex};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -118,7 +118,8 @@ impl Case {
     }
 
     fn compare_subdags(&self, vector: &Vector, dag: &mut HeaderDag, decided: &[LeaderDecision]) -> Result<(), String> {
-        let mut linearizer = Linearizer::new(u64::MAX, None);
+        let rules = CommitRules { gc_depth: u64::MAX, schedule_commits: 0, epoch_ends_at_ms: None };
+        let mut linearizer = Linearizer::new(&self.committee, rules, None);
         let leaders: Vec<BlockRef> = decided.iter().filter_map(|d| d.block).collect();
         if leaders.len() != vector.subdags.len() {
             return Err(format!("expected {} committed leaders, found {}", vector.subdags.len(), leaders.len()));
@@ -175,8 +176,9 @@ fn committee(size: u16) -> Result<Arc<Committee>, String> {
     let validators = (0..size).map(|i| {
         let mut key = [0u8; 32];
         key[..2].copy_from_slice(&i.to_be_bytes());
+        let operator = Address(key);
         let key = PublicKey::new(Scheme::Ed25519, key.to_vec()).map_err(|e| e.to_string())?;
-        Ok(Validator { name: format!("v{i}"), region: "vectors".to_owned(), stake: 1, key })
+        Ok(Validator { name: format!("v{i}"), region: "vectors".to_owned(), stake: 1, key, operator })
     });
     let validators = validators.collect::<Result<Vec<_>, String>>()?;
     Committee::new(ChainId::default(), 0, validators).map(Arc::new).map_err(|e| e.to_string())

@@ -12,7 +12,7 @@ use std::fmt;
 /// One leader slot. Order: round, then offset: the order in which slots are decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot {
-    /// Round whose leader is meant, from 1.
+    /// Round whose leader is meant, above the epoch's start round: nobody leads that one.
     pub round: Round,
     /// Which of the round's leaders, from 0.
     pub offset: u32,
@@ -73,19 +73,25 @@ impl Wave {
         highest.saturating_sub(1)
     }
 
-    /// The slot that is decided after `last`; the first slot of round 1 after nothing.
+    /// The last slot of a round. That of an epoch's start round, which nobody leads, is the cursor to begin the epoch with.
     #[must_use]
-    pub const fn next(self, last: Option<Slot>) -> Slot {
-        match last {
-            None => Slot { round: 1, offset: 0 },
-            Some(slot) if slot.offset + 1 < self.leaders_per_round => Slot { round: slot.round, offset: slot.offset + 1 },
-            Some(slot) => Slot { round: slot.round + 1, offset: 0 },
+    pub const fn last_slot(self, round: Round) -> Slot {
+        Slot { round, offset: self.leaders_per_round - 1 }
+    }
+
+    /// The slot that is decided after `last`.
+    #[must_use]
+    pub const fn next(self, last: Slot) -> Slot {
+        if last.offset + 1 < self.leaders_per_round {
+            Slot { round: last.round, offset: last.offset + 1 }
+        } else {
+            Slot { round: last.round + 1, offset: 0 }
         }
     }
 
     /// Slots from `first` up to and including the last one of `newest_round`, oldest first.
     pub fn slots(self, first: Slot, newest_round: Round) -> impl Iterator<Item = Slot> {
-        std::iter::successors(Some(first), move |slot| Some(self.next(Some(*slot)))).take_while(move |slot| slot.round <= newest_round)
+        std::iter::successors(Some(first), move |slot| Some(self.next(*slot))).take_while(move |slot| slot.round <= newest_round)
     }
 }
 
@@ -96,9 +102,9 @@ mod tests {
     #[test]
     fn slots_run_through_the_offsets_of_a_round_before_the_next_round() {
         let wave = Wave::new(2, 4);
-        let slots: Vec<String> = wave.slots(wave.next(Some(Slot { round: 3, offset: 0 })), 5).map(|s| s.to_string()).collect();
+        let slots: Vec<String> = wave.slots(wave.next(Slot { round: 3, offset: 0 }), 5).map(|s| s.to_string()).collect();
         assert_eq!(slots, ["3/1", "4/0", "4/1", "5/0", "5/1"]);
-        assert_eq!(wave.next(None), Slot { round: 1, offset: 0 });
+        assert_eq!(wave.next(wave.last_slot(0)), Slot { round: 1, offset: 0 });
     }
 
     #[test]

@@ -12,6 +12,8 @@ type Message = (BlockRef, Arc<Header>);
 struct Node {
     core: ConsensusCore,
     commits: Vec<Commit>,
+    /// Whose slots were skipped, and the commit after that.
+    skipped: Vec<(ValidatorIndex, u64)>,
     /// Delivered, but a parent is missing.
     waiting: Vec<Message>,
     /// Delivered in order: what its DAG has on disk.
@@ -38,6 +40,7 @@ impl Network {
         let nodes = committee.indices().map(|own| Node {
             core: new_core(&committee, own, config, Recovered::default()),
             commits: Vec::new(),
+            skipped: Vec::new(),
             waiting: Vec::new(),
             taken: Vec::new(),
             up: true,
@@ -55,7 +58,11 @@ impl Network {
     fn act(&mut self, node: usize, actions: Vec<Action>) {
         for action in actions {
             match action {
-                Action::Commit(decided) => self.nodes[node].commits.push(decided.commit),
+                Action::Commit(decided) => {
+                    let index = decided.commit.index;
+                    self.nodes[node].skipped.extend(decided.skipped.iter().map(|s| (s.author, index)));
+                    self.nodes[node].commits.push(decided.commit);
+                }
                 Action::Refused { block, why } => panic!("{block}: {why}"),
                 Action::Propose { round } => {
                     let message = self.build(node, round);
@@ -151,8 +158,9 @@ impl Network {
             assert_eq!(actions, [], "everything decided was durable");
         }
         let actions = core.finish_recovery(self.now_ms);
-        self.nodes[node] =
-            Node { core, commits: std::mem::take(&mut self.nodes[node].commits), waiting: Vec::new(), taken: disk, up: true };
+        let Node { commits, skipped, .. } = &mut self.nodes[node];
+        let (commits, skipped) = (std::mem::take(commits), std::mem::take(skipped));
+        self.nodes[node] = Node { core, commits, skipped, waiting: Vec::new(), taken: disk, up: true };
         self.act(node, actions);
         for other in (0..4).filter(|other| *other != node) {
             let missed = if self.nodes[other].up { self.nodes[other].taken.clone() } else { Vec::new() };
@@ -247,4 +255,72 @@ fn with_two_of_four_down_nothing_is_decided_and_it_goes_on_when_one_returns() {
     network.run(65_000);
     network.check_agreement();
     assert!(network.nodes[0].core.status().last_commit > stopped.last_commit + 20);
+}
+
+/// Rounds in these seconds of a network of four in which validator 2 stops after three seconds.
+fn rounds_with_one_down(config: CoreConfig, from_ms: u64, until_ms: u64) -> (Round, Network) {
+    let mut network = Network::new(5, config);
+    network.set_busy(true);
+    network.run(3_000);
+    network.nodes[2].up = false;
+    network.run(from_ms);
+    let before = network.nodes[0].core.status().round;
+    network.run(until_ms);
+    network.check_agreement();
+    (network.nodes[0].core.status().round - before, network)
+}
+
+#[test]
+fn a_crashed_validator_stops_being_leader_after_one_period_and_leads_again_when_it_is_back() {
+    for leaders_per_round in [1, 2] {
+        let config = CoreConfig { schedule_commits: 20, leaders_per_round, ..CoreConfig::default() };
+        let (_, mut network) = rounds_with_one_down(config, 3_000, 12_000);
+        let crashed = ValidatorIndex(2);
+        let node = &network.nodes[0];
+        let ends_period = |c: &Commit| c.reputation.commits == 0;
+        let crashed_at = node.commits.iter().rfind(|c| c.blocks.iter().any(|b| b.author == crashed)).expect("it took part").index;
+        let mut ends = node.commits.iter().filter(|c| c.index > crashed_at && ends_period(c)).map(|c| c.index);
+        // The period in which it crashed may have gone by before that; the next one at the latest shows it.
+        let known = ends.nth(1).expect("two periods end in nine seconds");
+        let last = node.commits.last().expect("some").index;
+        assert!(last > known + 20, "{known} of {last}");
+        let skips = |from: u64| node.skipped.iter().filter(|(author, index)| *author == crashed && *index > from).count();
+        assert!(skips(crashed_at) > 0 && skips(known) == 0, "{:?} {crashed_at} {known}", node.skipped);
+        assert_eq!(node.core.status().swapped_out, 1);
+
+        network.restart(2);
+        network.run(40_000);
+        network.check_agreement();
+        let led = network.nodes[0].commits.iter().filter(|c| c.index > last && c.leader.author == crashed).count();
+        assert!(led > 20, "it leads again: {led}");
+    }
+}
+
+#[test]
+fn a_crashed_validator_costs_little_time_even_before_its_slots_go_to_others() {
+    let fixed = CoreConfig { schedule_commits: 0, leader_timeout_min_ms: 250, leader_timeout_max_ms: 250, ..CoreConfig::default() };
+    let adaptive = CoreConfig { schedule_commits: 0, ..CoreConfig::default() };
+    let swapping = CoreConfig { schedule_commits: 20, ..CoreConfig::default() };
+    let [fixed, adaptive, swapping] = [fixed, adaptive, swapping].map(|config| rounds_with_one_down(config, 7_000, 17_000).0);
+    assert!(adaptive * 2 > fixed * 3, "rounds in ten seconds: {fixed} with fixed waits, {adaptive} with those that adapt");
+    assert!(swapping > adaptive && swapping > 180, "rounds in ten seconds: {adaptive} without reputation, {swapping} with it");
+}
+
+#[test]
+fn a_validator_restarted_in_the_middle_of_a_period_follows_the_same_schedule() {
+    let config = CoreConfig { schedule_commits: 37, leaders_per_round: 2, ..CoreConfig::default() };
+    let mut network = Network::new(6, config);
+    network.set_busy(true);
+    network.run(1_500);
+    network.nodes[3].up = false;
+    network.run(6_000);
+    for node in [0, 1] {
+        network.restart(node);
+        network.run(network.now_ms + 700);
+    }
+    network.restart(3);
+    network.run(12_000);
+    network.check_agreement();
+    let periods = network.nodes[3].commits.iter().filter(|c| c.reputation.commits == 0).count();
+    assert!(periods >= 4, "{periods}");
 }

@@ -5,8 +5,18 @@ use kaldrix_testkit::dag::{Picture, header};
 use kaldrix_types::{BlockRef, Round, ValidatorIndex};
 use std::sync::Arc;
 
-const CONFIG: CoreConfig =
-    CoreConfig { min_round_delay_ms: 50, idle_round_delay_ms: 500, leader_timeout_ms: 250, gc_depth: 10, leaders_per_round: 1 };
+/// Waits for leaders do not adapt here, except where a test says so.
+const CONFIG: CoreConfig = CoreConfig {
+    min_round_delay_ms: 50,
+    idle_round_delay_ms: 500,
+    leader_timeout_ms: 250,
+    leader_timeout_min_ms: 250,
+    leader_timeout_max_ms: 250,
+    gc_depth: 10,
+    leaders_per_round: 1,
+    schedule_commits: 0,
+    epoch_ends_at_ms: None,
+};
 
 const FULL: &str = "validators A B C D
     1: *
@@ -245,4 +255,160 @@ fn memory_holds_the_rounds_above_the_cut_only() {
     // Old news are ignored, without a complaint.
     assert_eq!(run.see("A1 B48", 0), NOTHING);
     assert_eq!(run.core.status().refused, 0);
+}
+
+const ADAPTIVE: CoreConfig = CoreConfig { leader_timeout_min_ms: 50, leader_timeout_max_ms: 1_000, ..CONFIG };
+
+/// Rounds one after the other, each with `quorum` at once and `late` a time after it. Returns how long after the quorum of each round the next
+/// one was proposed.
+fn paces(run: &mut Run, rounds: std::ops::RangeInclusive<Round>, quorum: &str, late: Option<(&str, u64)>) -> Vec<u64> {
+    let names = |authors: &str, round| authors.split_whitespace().map(|a| format!("{a}{round}")).collect::<Vec<_>>().join(" ");
+    let mut paces = Vec::new();
+    for round in rounds {
+        let start_ms = round * 10_000;
+        let mut proposed_at = run.see(&names(quorum, round), start_ms).first().map(|_| 0);
+        let (mut elapsed, mut arrival) = (0, late);
+        while proposed_at.is_none() || arrival.is_some() {
+            let deadline = run.core.next_deadline_ms().map(|t| t - start_ms);
+            elapsed = deadline.into_iter().chain(arrival.map(|(_, after)| after)).min().expect("something is to come");
+            let asked = if arrival.is_some_and(|(_, after)| after == elapsed) {
+                run.see(&names(arrival.take().expect("just seen").0, round), start_ms + elapsed)
+            } else {
+                run.tick(start_ms + elapsed)
+            };
+            proposed_at = proposed_at.or((!asked.is_empty()).then_some(elapsed));
+        }
+        paces.push(proposed_at.unwrap_or(elapsed));
+    }
+    paces
+}
+
+fn rounds_of(authors: &str, rounds: Round) -> String {
+    (1..=rounds).fold("validators A B C D\n".to_owned(), |text, round| text + &format!("{round}: {authors}\n"))
+}
+
+#[test]
+fn a_leader_that_hangs_while_connected_costs_one_full_wait_and_the_least_one_from_then_on() {
+    // B stops after round 4, and would lead 5, 9, 13, 17, …
+    let text = (1..=24)
+        .fold("validators A B C D\n".to_owned(), |text, round| text + &format!("{round}: *{}\n", if round > 4 { " -B" } else { "" }));
+    let mut run = Run::started(&text, ADAPTIVE);
+    assert_eq!(paces(&mut run, 1..=4, "A B C D", None), [0; 4]);
+    let waits = paces(&mut run, 5..=24, "A C D", None);
+    let (turns, others): (Vec<_>, Vec<_>) = (5u64..).zip(waits).partition(|(round, _)| round % 4 == 1);
+    assert!(others.iter().all(|(_, wait)| *wait == 0));
+    let turns: Vec<u64> = turns.into_iter().map(|(_, wait)| wait).collect();
+    assert!((50..=250).contains(&turns[0]), "{turns:?}");
+    assert_eq!(turns[1..], [50; 4]);
+}
+
+#[test]
+fn a_leader_that_is_always_late_is_waited_for_a_little_longer_than_it_takes() {
+    let mut run = Run::started(&rounds_of("*", 60), ADAPTIVE);
+    let waits = paces(&mut run, 1..=60, "A C D", Some(("B", 120)));
+    let turns: Vec<u64> = waits.iter().skip(32).step_by(4).copied().collect();
+    assert_eq!(turns, [120; 7], "rounds 33, 37, …: it is waited for, and no longer than it takes");
+    assert!(waits.iter().skip(33).step_by(4).all(|wait| *wait == 0), "where it does not lead nobody waits for it");
+    // When it falls silent the wait is near to what it took.
+    let mut run = Run::started(&rounds_of("*", 60), ADAPTIVE);
+    paces(&mut run, 1..=52, "A C D", Some(("B", 120)));
+    let wait = paces(&mut run, 53..=53, "A C D", None)[0];
+    assert!((120..200).contains(&wait), "{wait}");
+}
+
+#[test]
+fn a_network_that_becomes_slower_is_waited_for_again_after_a_turn_or_two() {
+    let mut run = Run::started(&rounds_of("*", 80), ADAPTIVE);
+    assert_eq!(paces(&mut run, 1..=40, "A B C D", None), [0; 40]);
+    let waits = paces(&mut run, 41..=80, "A C D", Some(("B", 400)));
+    let turns: Vec<u64> = waits.iter().step_by(4).copied().collect();
+    assert_eq!(turns[0], 50, "nobody knew: {turns:?}");
+    assert_eq!(turns[2..], [400; 8], "{turns:?}");
+}
+
+#[test]
+fn one_without_a_seat_follows_and_never_proposes() {
+    let picture = Picture::parse(FULL);
+    let leaders = RoundRobin::new(4);
+    let mut core = ConsensusCore::new(Arc::clone(&picture.committee), ValidatorIndex::OBSERVER, CONFIG, leaders, Recovered::default(), 0);
+    let mut actions = core.on_pending(true, 0);
+    actions.extend(core.finish_recovery(0));
+    for block in &picture.blocks {
+        actions.extend(core.on_header(block.reference, Arc::clone(&block.header), false, 100));
+        actions.extend(core.on_tick(100_000));
+    }
+    assert_eq!(core.next_deadline_ms(), None);
+    assert_eq!(actions.len(), 4);
+    assert!(actions.iter().all(|a| matches!(a, Action::Commit(_))));
+}
+
+#[test]
+fn after_an_epochs_last_commit_rounds_go_on_at_full_speed_and_commit_nothing() {
+    // D3 is the first leader whose parents are of time 2,000.
+    let mut run = Run::recovering(&rounds_of("*", 30), CoreConfig { epoch_ends_at_ms: Some(2_000), ..CONFIG }, 0);
+    run.core.finish_recovery(0);
+    paces(&mut run, 1..=5, "A B C D", None);
+    assert!(run.core.status().is_epoch_over);
+    let last = run.core.status().last_commit;
+    for round in 6..=30u64 {
+        let names = ["A", "B", "C", "D"].map(|author| format!("{author}{round}"));
+        run.see(&names.join(" "), 60_000 + round * 50);
+        assert_eq!(run.tick(60_000 + round * 50 + 49), if round == 6 { vec![] } else { NOTHING.to_vec() });
+        assert_eq!(run.core.status().round, round + 1);
+        let asked_soon = run.core.next_deadline_ms().is_none_or(|t| t <= 60_000 + (round + 1) * 50);
+        assert!(asked_soon, "the idle delay does not hold up the votes");
+    }
+    assert_eq!(run.core.status().last_commit, last);
+}
+
+#[test]
+fn an_epoch_that_begins_at_a_later_round_proposes_the_round_above_it() {
+    let mut run = Run::recovering(
+        "validators A B C D from 40
+         41: *
+         42: *",
+        CONFIG,
+        0,
+    );
+    run.core.on_pending(true, 0);
+    assert_eq!(proposed(&run.core.finish_recovery(0)), [41], "nobody leads round 40, so nobody is waited for");
+    assert_eq!(run.see("A41 B41 C41", 60), [42]);
+    assert_eq!(run.core.status().gc_round, 40);
+}
+
+#[test]
+fn rounds_without_a_commit_slow_down_at_the_bound_and_speed_up_with_the_next_commit() {
+    // Every leader is supported by itself and one more: neither skipped nor committed, round after round. From 510 on all support all.
+    let letters = ["A", "B", "C", "D"];
+    let split = |round: usize| {
+        let (leader, friend) = ((round - 1) % 4, round % 4);
+        let block =
+            |i: usize| if i == leader || i == friend { letters[i].to_owned() } else { format!("{}(-{})", letters[i], letters[leader]) };
+        (0..4).map(block).collect::<Vec<_>>().join(" ")
+    };
+    let text = (1..=520).fold("validators A B C D\n".to_owned(), |text, round| {
+        text + &format!("{round}: {}\n", if (2..510).contains(&round) { split(round) } else { "*".to_owned() })
+    });
+    let mut run = Run::started(&text, CONFIG);
+    let names = |round: Round| letters.map(|author| format!("{author}{round}")).join(" ");
+    for round in 1..=498 {
+        run.see(&names(round), round * 10_000);
+        assert!(run.core.next_deadline_ms().is_none_or(|due| due <= round * 10_000 + 50), "round {round}");
+        run.tick(round * 10_000 + 50);
+    }
+    for round in 499..=508 {
+        run.see(&names(round), round * 10_000);
+    }
+    assert_eq!(run.see(&names(509), 5_090_000), [510]);
+    assert_eq!(run.see(&names(510), 5_090_010), NOTHING);
+    assert_eq!(run.core.status().last_commit, 0);
+    assert_eq!(run.core.next_deadline_ms(), Some(5_092_000), "two seconds after the last one");
+    // A leader that is committed by itself decides only the slots three rounds below it: the last two split ones need two more such leaders.
+    for (round, now_ms) in [(511, 5_092_000), (512, 5_094_000), (513, 5_096_000)] {
+        assert_eq!(run.core.status().last_commit, 0);
+        assert_eq!(run.tick(now_ms), [round]);
+        run.see(&names(round), now_ms + 10);
+    }
+    assert!(run.core.status().last_commit > 0);
+    assert_eq!(run.core.next_deadline_ms(), Some(5_096_050), "the usual pace at once");
 }

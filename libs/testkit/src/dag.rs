@@ -5,9 +5,13 @@
 //!   1: *                          everybody makes a block; without a list it links everything of the round before
 //!   2: * -D B(-A) C(A B C')       all but D; B2 does not link A1; C2 links just A1, B1 and the second block C1'
 //!   3: A A'(B C) B C(* D1)        A equivocates: A3 and A3'; C3 links all of round 2 and, weakly, D1
-//!   => B1 direct-commit           lines for the test to compare with
+//!   => B1 direct-commit           what is to be found when the blocks drawn so far are there, and no more than that
+//!   2: D                          a late block: drawn, and delivered, after blocks of higher rounds
+//!   =>                            it changes nothing
 //! ```
 //!
+//! - `validators A B C D from 40`: the epoch begins at round 40. `A40` is then a genesis block, and the first round to draw is 41.
+//! - Each `=>` line adds to what is expected; a stage ends with the last one of a group. Blocks below the last group must change nothing.
 //! - A block is called author, round, and one prime for each further block by that author in that round: `A1`, `A1'`.
 //!   In a parent list the round may be left out: it is then the round before.
 //! - `*` takes the first block of each author of the round before, `-A` all but A's (and implies `*`); a name replaces what `*` took of that author.
@@ -16,7 +20,7 @@
 //!   round before), unless the list names another or `-A` excludes it.
 //! - `#` begins a comment.
 
-use kaldrix_types::{BlockRef, ChainId, Committee, Digest, Header, PublicKey, Round, Scheme, Validator, ValidatorIndex};
+use kaldrix_types::{Address, BlockRef, ChainId, Committee, Digest, Epoch, Header, PublicKey, Round, Scheme, Validator, ValidatorIndex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -26,14 +30,24 @@ use std::sync::Arc;
 /// When the stakes form no committee.
 #[must_use]
 pub fn committee(stakes: &[u64]) -> Arc<Committee> {
+    committee_in(0, 0, stakes)
+}
+
+/// The same in this epoch, which begins at this round.
+///
+/// # Panics
+/// When the stakes form no committee.
+#[must_use]
+pub fn committee_in(epoch: Epoch, start_round: Round, stakes: &[u64]) -> Arc<Committee> {
     let validators = stakes.iter().enumerate().map(|(i, stake)| {
-        let mut key = vec![0; 32];
-        key[..8].copy_from_slice(&(i as u64 + 1).to_be_bytes());
+        let mut number = [0xaa; 32];
+        number[..8].copy_from_slice(&(i as u64 + 1).to_be_bytes());
+        let key = PublicKey::new(Scheme::Ed25519, number.to_vec()).expect("an Ed25519 key is any 32 bytes");
         let name = if i < 26 { letter(i).to_string() } else { format!("V{i}") };
-        let key = PublicKey::new(Scheme::Ed25519, key).expect("an Ed25519 key is any 32 bytes");
-        Validator { name, region: "test".to_owned(), stake: *stake, key }
+        Validator { name, region: "test".to_owned(), stake: *stake, key, operator: Address(number) }
     });
-    Arc::new(Committee::new(ChainId::default(), 0, validators.collect()).expect("the stakes of a test form a committee"))
+    let committee = Committee::new(ChainId::default(), epoch, validators.collect()).expect("the stakes of a test form a committee");
+    Arc::new(committee.starting_at(start_round))
 }
 
 /// A header without transactions and votes, for tests that need no real block.
@@ -66,15 +80,26 @@ pub struct Drawn {
     pub header: Arc<Header>,
 }
 
+/// A moment of a picture at which a test looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// How many of the blocks are there.
+    pub blocks: usize,
+    /// How many of the expected lines hold then.
+    pub expected: usize,
+}
+
 /// A DAG read from a drawing.
 #[derive(Clone, Debug)]
 pub struct Picture {
     /// The validators.
     pub committee: Arc<Committee>,
-    /// The blocks by round, author and prime: parents come first.
+    /// The blocks line by line, within a line by author and prime: parents come first.
     pub blocks: Vec<Drawn>,
-    /// What stands behind `=>`, line by line.
+    /// What stands behind `=>`, line by line; without those that are empty.
     pub expected: Vec<String>,
+    /// Where the groups of `=>` lines stand; the last one has all blocks.
+    pub stages: Vec<Stage>,
     names: BTreeMap<String, BlockRef>,
 }
 
@@ -87,24 +112,31 @@ impl Picture {
     pub fn parse(text: &str) -> Self {
         let mut lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
         let first = lines.next().expect("a picture begins with its validators");
-        let stakes = first.strip_prefix("validators").unwrap_or_else(|| panic!("expected `validators A B …`, found `{first}`"));
         let mut picture =
-            Self { committee: committee(&read_stakes(stakes)), blocks: Vec::new(), expected: Vec::new(), names: BTreeMap::new() };
+            Self { committee: read_committee(first), blocks: Vec::new(), expected: Vec::new(), stages: Vec::new(), names: BTreeMap::new() };
         for genesis in picture.committee.genesis_blocks() {
-            picture.names.insert(name(0, genesis.author, 0), genesis);
+            picture.names.insert(name(genesis.round, genesis.author, 0), genesis);
         }
         for line in lines {
-            if let Some(expected) = line.strip_prefix("=>") {
-                picture.expected.push(expected.trim().to_owned());
+            if let Some(expected) = line.strip_prefix("=>").map(str::trim) {
+                picture.expected.extend((!expected.is_empty()).then(|| expected.to_owned()));
+                picture.end_stage();
             } else {
                 let (round, blocks) = line.split_once(':').unwrap_or_else(|| panic!("expected `round: blocks`, found `{line}`"));
                 picture.draw_round(round.trim().parse().unwrap_or_else(|_| panic!("no round: `{line}`")), blocks);
             }
         }
+        picture.end_stage();
         picture
     }
 
-    /// The block of this name (genesis blocks are `A0`, `B0`, …).
+    fn end_stage(&mut self) {
+        let stage = Stage { blocks: self.blocks.len(), expected: self.expected.len() };
+        self.stages.retain(|s| s.blocks < stage.blocks);
+        self.stages.push(stage);
+    }
+
+    /// The block of this name (genesis blocks are `A0`, `B0`, … in an epoch from round 0).
     ///
     /// # Panics
     /// When there is none.
@@ -126,6 +158,7 @@ impl Picture {
     }
 
     fn draw_round(&mut self, round: Round, text: &str) {
+        assert!(round > self.committee.start_round(), "round {round} is not of the epoch");
         let mut wanted: BTreeMap<(ValidatorIndex, usize), String> = BTreeMap::new();
         let mut left_out = BTreeSet::new();
         for token in tokens(text) {
@@ -198,6 +231,13 @@ impl Picture {
     }
 }
 
+fn read_committee(line: &str) -> Arc<Committee> {
+    let text = line.strip_prefix("validators").unwrap_or_else(|| panic!("expected `validators A B …`, found `{line}`"));
+    let (stakes, start_round) = text.split_once("from").unwrap_or((text, "0"));
+    let start_round = start_round.trim().parse().unwrap_or_else(|_| panic!("no round: `{line}`"));
+    committee_in(0, start_round, &read_stakes(stakes))
+}
+
 fn read_stakes(text: &str) -> Vec<u64> {
     let stake = |(i, token): (usize, &str)| {
         let (name, stake) = token.split_once('=').unwrap_or((token, "1"));
@@ -262,5 +302,23 @@ mod tests {
         assert_eq!(parents(&picture, "D3"), "D1 A2 B2 C2");
         assert_eq!(picture.expected, ["nothing yet"]);
         assert_ne!(picture.reference("C1"), picture.reference("C1'"));
+    }
+
+    #[test]
+    fn a_picture_is_looked_at_where_its_arrows_stand() {
+        let picture = Picture::parse(
+            "validators A B from 7
+             8: A
+             => first
+             => second
+             8: B            # late
+             =>
+             9: A",
+        );
+        assert_eq!(picture.expected, ["first", "second"]);
+        let stage = |blocks, expected| Stage { blocks, expected };
+        assert_eq!(picture.stages, [stage(1, 2), stage(2, 2), stage(3, 2)]);
+        assert_eq!(parents(&picture, "B8"), "B7 A7");
+        assert_eq!(parents(&picture, "A9"), "A8 B8");
     }
 }

@@ -72,14 +72,19 @@ pub struct RandomDag {
 }
 
 impl RandomDag {
-    /// The DAG of this shape and seed.
+    /// The DAG of this shape and seed, in an epoch that begins at round 0.
     #[must_use]
     pub fn generate(shape: &Shape, seed: u64) -> Self {
-        let committee = committee(&shape.stakes);
+        Self::generate_in(committee(&shape.stakes), shape, seed)
+    }
+
+    /// The DAG of this shape and seed over another committee than that of the shape's stakes: another epoch, which begins at another round.
+    #[must_use]
+    pub fn generate_in(committee: Arc<Committee>, shape: &Shape, seed: u64) -> Self {
         let mut random = TestRandom::new(seed);
         let faulty = choose_faulty(&committee, &mut random);
         let mut builder = Builder::new(&committee);
-        for round in 1..=shape.rounds {
+        for round in (committee.start_round() + 1..).take(shape.rounds as usize) {
             let mut authors: Vec<ValidatorIndex> = committee.indices().collect();
             random.shuffle(&mut authors);
             let mut makers = thin_out(&committee, authors, shape.miss, &mut random);
@@ -153,7 +158,7 @@ fn thin_out(committee: &Committee, authors: Vec<ValidatorIndex>, percent: u8, ra
 struct Builder<'a> {
     committee: &'a Committee,
     blocks: Vec<(BlockRef, Arc<Header>)>,
-    /// Blocks of the last rounds by author.
+    /// Blocks by round, from the start round on, and author.
     rounds: Vec<BTreeMap<ValidatorIndex, Vec<BlockRef>>>,
     headers: BTreeMap<BlockRef, Arc<Header>>,
 }
@@ -164,8 +169,12 @@ impl<'a> Builder<'a> {
         Self { committee, blocks: Vec::new(), rounds: vec![genesis], headers: BTreeMap::new() }
     }
 
+    fn position(&self, round: Round) -> usize {
+        (round - self.committee.start_round()) as usize
+    }
+
     fn add(&mut self, shape: &Shape, round: Round, author: ValidatorIndex, random: &mut TestRandom) {
-        let before = &self.rounds[round as usize - 1];
+        let before = &self.rounds[self.position(round) - 1];
         let mut authors: Vec<ValidatorIndex> = before.keys().copied().filter(|a| *a != author).collect();
         random.shuffle(&mut authors);
         // The own one goes last so that it is the one to stay when a quorum needs it; it is put back if it was left out.
@@ -199,8 +208,9 @@ impl<'a> Builder<'a> {
                 open.extend(self.headers.get(&block).iter().flat_map(|h| h.parents.iter().copied()));
             }
         }
+        let start_round = self.committee.start_round();
         let old = self.rounds.iter().rev().flat_map(|r| r.values().flatten().copied());
-        let old = old.skip_while(|b| b.round + 1 >= round).take_while(|b| b.round > 0 && b.round + 10 > round);
+        let old = old.skip_while(|b| b.round + 1 >= round).take_while(|b| b.round > start_round && b.round + 10 > round);
         let unseen: Vec<BlockRef> = old.filter(|b| !seen.contains(b) && !parents.contains_key(&b.author)).collect();
         (!unseen.is_empty()).then(|| unseen[random.below(unseen.len())])
     }
@@ -208,10 +218,11 @@ impl<'a> Builder<'a> {
     fn push(&mut self, header: Header) {
         let header = Arc::new(header);
         let reference = header.reference();
-        if self.rounds.len() <= header.round as usize {
+        let position = self.position(header.round);
+        if self.rounds.len() <= position {
             self.rounds.push(BTreeMap::new());
         }
-        self.rounds[header.round as usize].entry(header.author).or_default().push(reference);
+        self.rounds[position].entry(header.author).or_default().push(reference);
         self.headers.insert(reference, Arc::clone(&header));
         self.blocks.push((reference, header));
     }

@@ -1,11 +1,12 @@
 //! One transaction: whether it counts, what it costs, and whether its operations hold together.
 
+use crate::evidence;
 use crate::operations::apply_operations;
 use crate::overlay::{Overlay, Writes};
 use crate::{OrderedTransaction, SignatureChecker, StateView};
 use kaldrix_types::{
-    Account, Address, AssetId, CommitIndex, DecodedTransaction, KeyRef, KeySlot, OutcomeStatus, Parameters, PublicKey, RejectCode,
-    StateKey, TimestampMs,
+    Account, Address, AssetId, CommitIndex, DecodedTransaction, KeyRef, KeySlot, Operation, OutcomeStatus, Parameters, PublicKey,
+    RejectCode, StateKey, TimestampMs, TxBody,
 };
 
 /// What all transactions of one commit share.
@@ -19,8 +20,8 @@ pub(crate) struct Environment<'a, C> {
 /// What one transaction did.
 pub(crate) struct Applied {
     pub(crate) status: OutcomeStatus,
-    /// Taken from the sender, to be credited to the fee pool with the commit's other fees.
-    pub(crate) fee: u128,
+    /// Fee and slashed stake, to be credited to the fee pool with those of the commit's other transactions.
+    pub(crate) to_fee_pool: u128,
     pub(crate) writes: Writes,
 }
 
@@ -33,18 +34,20 @@ pub(crate) fn apply_transaction<S: StateView, C: SignatureChecker>(
     let tx = ordered.tx;
     let mut charged = Overlay::new(base);
     if let Err(code) = admit(environment, &mut charged, ordered) {
-        return Applied { status: OutcomeStatus::Discarded(code), fee: 0, writes: Writes::new() };
+        return Applied { status: OutcomeStatus::Discarded(code), to_fee_pool: 0, writes: Writes::new() };
     }
     let mut operated = Overlay::new(&charged);
+    let mut to_fee_pool = tx.body().fee;
     let status = match apply_operations(environment, &mut operated, tx) {
-        Ok(()) => {
+        Ok(slashed) => {
             let writes = operated.into_writes();
             charged.absorb(writes);
+            to_fee_pool = to_fee_pool.checked_add(slashed).expect("both were part of the supply, which fits 128 bits");
             OutcomeStatus::Success
         }
         Err(code) => OutcomeStatus::Failed(code),
     };
-    Applied { status, fee: tx.body().fee, writes: charged.into_writes() }
+    Applied { status, to_fee_pool, writes: charged.into_writes() }
 }
 
 /// The gates in their order, then what stays even when the operations fail: sequence number, first key, fee.
@@ -77,7 +80,7 @@ fn admit<S: StateView, C: SignatureChecker>(
     let following = body.sequence.checked_add(1).filter(|_| body.sequence == next).ok_or(RejectCode::SequenceGap)?;
 
     if body.fee < environment.parameters.minimum_fee {
-        return Err(RejectCode::FeeTooLow);
+        check_exempt(environment, state, body)?;
     }
     let native_key = StateKey::Balance(body.sender, AssetId::NATIVE);
     let rest = state.balance(&native_key).checked_sub(body.fee).ok_or(RejectCode::InsufficientBalance)?;
@@ -98,6 +101,19 @@ fn admit<S: StateView, C: SignatureChecker>(
     Ok(())
 }
 
+/// Only evidence that holds may go without a fee: whoever sees an equivocation need not own anything to report it, and a report that
+/// would not be acted upon does not count at all.
+fn check_exempt<S: StateView, C: SignatureChecker>(
+    environment: &Environment<'_, C>,
+    state: &Overlay<'_, S>,
+    body: &TxBody,
+) -> Result<(), RejectCode> {
+    match body.operations.as_slice() {
+        [Operation::ReportEquivocation { proof }] => evidence::examine(environment, state, body.chain_id, proof).map(|_| ()),
+        _ => Err(RejectCode::FeeTooLow),
+    }
+}
+
 fn check_validity<C>(environment: &Environment<'_, C>, valid_until_ms: TimestampMs) -> Result<(), RejectCode> {
     if valid_until_ms <= environment.now_ms {
         Err(RejectCode::Expired)
@@ -109,7 +125,7 @@ fn check_validity<C>(environment: &Environment<'_, C>, valid_until_ms: Timestamp
 }
 
 /// The key that has to have signed, and whether this is the account's first one.
-fn signing_key<'k>(tx: &'k DecodedTransaction, account: &'k Account) -> Result<(&'k PublicKey, bool), RejectCode> {
+pub(crate) fn signing_key<'k>(tx: &'k DecodedTransaction, account: &'k Account) -> Result<(&'k PublicKey, bool), RejectCode> {
     match &tx.signature().key {
         KeyRef::Index(_) if account.keys.is_empty() => Err(RejectCode::UnknownAccount),
         KeyRef::Index(index) => {

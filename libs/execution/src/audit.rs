@@ -1,8 +1,9 @@
 //! Looks at the whole state at once: one digest to compare validators by, and the conservation of every asset's supply.
 
+use crate::STAKE_POOL_KEY;
 use kaldrix_types::hash::Context;
-use kaldrix_types::{AssetId, Digest, StateKey, StateValue};
-use std::collections::BTreeMap;
+use kaldrix_types::{Address, AssetId, Digest, StateKey, StateValue};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Digest over a whole state, fed record by record in ascending key order (a page of a store at a time).
 ///
@@ -98,7 +99,11 @@ impl SupplyAudit {
             (StateKey::Account(_), StateValue::Account(_))
             | (StateKey::Lane(..), StateValue::Lane(_))
             | (StateKey::Asset(_), StateValue::Asset(_))
-            | (StateKey::Anchor(..), StateValue::Anchor(_)) => {}
+            | (StateKey::Anchor(..), StateValue::Anchor(_))
+            | (StateKey::Validator(_), StateValue::Validator(_))
+            | (StateKey::ValidatorName(_), StateValue::ValidatorName(_))
+            | (StateKey::Epoch, StateValue::Epoch(_))
+            | (StateKey::Participation, StateValue::Participation(_)) => {}
             _ => return Err(SupplyError::Damaged { key: *key }),
         }
         Ok(())
@@ -122,6 +127,89 @@ impl SupplyAudit {
 /// [`SupplyError`], the first thing found.
 pub fn check_supply(records: impl IntoIterator<Item = (StateKey, StateValue)>) -> Result<(), SupplyError> {
     let mut audit = SupplyAudit::default();
+    for (key, value) in records {
+        audit.push(&key, &value)?;
+    }
+    audit.finish()
+}
+
+/// A state in which stake was created or destroyed outside the rules.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StakeError {
+    /// The pool and the validators' records differ.
+    #[error("the stake pool holds {pool} but validators bond {bonded}: this state broke a rule and must not be built upon")]
+    Mismatch {
+        /// Balance of the pool, smallest units of KDX.
+        pool: u128,
+        /// Sum of stake and unbonding over all validators.
+        bonded: u128,
+    },
+    /// Stakes that cannot be added up.
+    #[error("the stakes do not fit 128 bits: this state broke a rule and must not be built upon")]
+    Overflow,
+    /// The epoch names other candidates than there are validators.
+    #[error("the epoch's candidates are not the registered validators: this state broke a rule and must not be built upon")]
+    Candidates,
+    /// A member of the running epoch that is not registered.
+    #[error("member {0} of the running epoch is not registered: this state broke a rule and must not be built upon")]
+    Member(Address),
+}
+
+/// Compares the stake pool with the validators' records, record by record in any order. Memory grows with the number of validators.
+#[derive(Clone, Debug, Default)]
+pub struct StakeAudit {
+    pool: u128,
+    bonded: u128,
+    operators: BTreeSet<Address>,
+    candidates: Vec<Address>,
+    members: Vec<Address>,
+}
+
+impl StakeAudit {
+    /// Adds a record.
+    ///
+    /// # Errors
+    /// [`StakeError::Overflow`].
+    pub fn push(&mut self, key: &StateKey, value: &StateValue) -> Result<(), StakeError> {
+        match (key, value) {
+            (key, StateValue::Balance(amount)) if *key == STAKE_POOL_KEY => self.pool = *amount,
+            (StateKey::Validator(operator), StateValue::Validator(record)) => {
+                self.operators.insert(*operator);
+                let parts = record.unbonding.iter().map(|entry| entry.amount).chain([record.stake]);
+                for part in parts {
+                    self.bonded = self.bonded.checked_add(part).ok_or(StakeError::Overflow)?;
+                }
+            }
+            (StateKey::Epoch, StateValue::Epoch(epoch)) => {
+                self.candidates.clone_from(&epoch.candidates);
+                self.members = epoch.members.iter().map(|member| member.operator).collect();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Compares once every record was pushed.
+    ///
+    /// # Errors
+    /// [`StakeError`], the first thing found.
+    pub fn finish(&self) -> Result<(), StakeError> {
+        if self.pool != self.bonded {
+            return Err(StakeError::Mismatch { pool: self.pool, bonded: self.bonded });
+        }
+        if !self.operators.iter().eq(&self.candidates) {
+            return Err(StakeError::Candidates);
+        }
+        self.members.iter().find(|member| !self.operators.contains(member)).map_or(Ok(()), |member| Err(StakeError::Member(*member)))
+    }
+}
+
+/// Whether the stake pool holds exactly what validators have bonded. `records` is a whole state, in any order.
+///
+/// # Errors
+/// [`StakeError`], the first thing found.
+pub fn check_stake(records: impl IntoIterator<Item = (StateKey, StateValue)>) -> Result<(), StakeError> {
+    let mut audit = StakeAudit::default();
     for (key, value) in records {
         audit.push(&key, &value)?;
     }

@@ -1,17 +1,22 @@
 //! What each operation does to the state.
 
 use crate::apply::Environment;
+use crate::evidence;
 use crate::overlay::Overlay;
+use crate::validators::{self, Registration};
 use crate::{SignatureChecker, StateView};
 use kaldrix_types::{Address, Anchor, Asset, AssetId, DecodedTransaction, KeySlot, Operation, PublicKey, RejectCode, StateKey, limits};
 
-/// Applies all operations in order to an overlay that the caller drops when one fails.
+/// Applies all operations in order to an overlay that the caller drops when one fails. Returns what goes to the fee pool beside the fee:
+/// slashed stake.
 pub(crate) fn apply_operations<S: StateView, C: SignatureChecker>(
     environment: &Environment<'_, C>,
     state: &mut Overlay<'_, S>,
     tx: &DecodedTransaction,
-) -> Result<(), RejectCode> {
+) -> Result<u128, RejectCode> {
     let sender = tx.body().sender;
+    let chain = tx.body().chain_id;
+    let mut slashed = 0u128;
     for (index, operation) in (0u32..).zip(&tx.body().operations) {
         match operation {
             Operation::Transfer { to, asset, amount } => transfer(state, sender, *to, *asset, *amount)?,
@@ -31,31 +36,31 @@ pub(crate) fn apply_operations<S: StateView, C: SignatureChecker>(
             }
             Operation::RegisterKey { key } => put_key(environment, state, sender, None, key)?,
             Operation::RotateKey { index, key } => put_key(environment, state, sender, Some(*index), key)?,
+            Operation::RegisterValidator { name, region, key, stake, proof } => {
+                let registration = Registration { name, region, key, stake: *stake, proof };
+                validators::register(environment, state, chain, sender, &registration)?;
+            }
+            Operation::Stake { amount } => validators::stake(state, sender, *amount)?,
+            Operation::Unstake { amount } => validators::unstake(environment, state, sender, *amount)?,
+            Operation::RotateSessionKey { key, proof } => validators::rotate_key(environment, state, chain, sender, key, proof)?,
+            Operation::LeaveValidators => validators::leave(environment, state, sender)?,
+            Operation::Unjail => validators::unjail(environment, state, sender)?,
+            Operation::ReportEquivocation { proof } => {
+                let offence = evidence::examine(environment, state, chain, proof)?;
+                let amount = evidence::punish(environment, state, offence);
+                slashed = slashed.checked_add(amount).ok_or(RejectCode::AmountOverflow)?;
+            }
         }
     }
-    Ok(())
-}
-
-fn debit<S: StateView>(state: &mut Overlay<'_, S>, from: Address, asset: AssetId, amount: u128) -> Result<(), RejectCode> {
-    let key = StateKey::Balance(from, asset);
-    let rest = state.balance(&key).checked_sub(amount).ok_or(RejectCode::InsufficientBalance)?;
-    state.set_balance(key, rest);
-    Ok(())
-}
-
-fn credit<S: StateView>(state: &mut Overlay<'_, S>, to: Address, asset: AssetId, amount: u128) -> Result<(), RejectCode> {
-    let key = StateKey::Balance(to, asset);
-    let sum = state.balance(&key).checked_add(amount).ok_or(RejectCode::AmountOverflow)?;
-    state.set_balance(key, sum);
-    Ok(())
+    Ok(slashed)
 }
 
 fn transfer<S: StateView>(state: &mut Overlay<'_, S>, from: Address, to: Address, asset: AssetId, amount: u128) -> Result<(), RejectCode> {
     if asset != AssetId::NATIVE && !state.exists(&StateKey::Asset(asset)) {
         return Err(RejectCode::UnknownAsset);
     }
-    debit(state, from, asset, amount)?;
-    credit(state, to, asset, amount)
+    state.debit(from, asset, amount)?;
+    state.credit(to, asset, amount)
 }
 
 fn create_asset<S: StateView>(state: &mut Overlay<'_, S>, id: AssetId, asset: Asset, supply: u128) -> Result<(), RejectCode> {
@@ -63,7 +68,7 @@ fn create_asset<S: StateView>(state: &mut Overlay<'_, S>, id: AssetId, asset: As
     let issuer = asset.issuer;
     state.set_asset(StateKey::Asset(id), asset);
     state.set_supply(StateKey::Supply(id), supply);
-    if supply > 0 { credit(state, issuer, id, supply) } else { Ok(()) }
+    if supply > 0 { state.credit(issuer, id, supply) } else { Ok(()) }
 }
 
 fn mint<S: StateView>(state: &mut Overlay<'_, S>, sender: Address, to: Address, id: AssetId, amount: u128) -> Result<(), RejectCode> {
@@ -77,7 +82,7 @@ fn mint<S: StateView>(state: &mut Overlay<'_, S>, sender: Address, to: Address, 
     let supply_key = StateKey::Supply(id);
     let supply = state.supply(&supply_key).checked_add(amount).filter(|sum| *sum <= asset.maximum_supply);
     state.set_supply(supply_key, supply.ok_or(RejectCode::SupplyLimit)?);
-    credit(state, to, id, amount)
+    state.credit(to, id, amount)
 }
 
 fn burn<S: StateView>(state: &mut Overlay<'_, S>, sender: Address, id: AssetId, amount: u128) -> Result<(), RejectCode> {
@@ -87,7 +92,7 @@ fn burn<S: StateView>(state: &mut Overlay<'_, S>, sender: Address, id: AssetId, 
     if !state.exists(&StateKey::Asset(id)) {
         return Err(RejectCode::UnknownAsset);
     }
-    debit(state, sender, id, amount)?;
+    state.debit(sender, id, amount)?;
     let supply_key = StateKey::Supply(id);
     let supply = state.supply(&supply_key).checked_sub(amount).ok_or(RejectCode::AmountOverflow)?;
     state.set_supply(supply_key, supply);

@@ -97,7 +97,7 @@ fn a_signature_verified_before_is_checked_again_only_under_another_key() {
     let executed = ledger.execute_with(&[rotate, by_old, by_new], Some(key(1).id()), &checker);
     let statuses: Vec<_> = executed.outcomes.iter().map(|o| o.status).collect();
     assert_eq!(statuses, [SUCCESS, discarded(RejectCode::BadSignature), SUCCESS]);
-    assert_eq!(checker.checks.get(), 2);
+    assert_eq!(checker.checks.into_inner(), 2);
 }
 
 #[test]

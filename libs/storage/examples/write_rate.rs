@@ -65,7 +65,7 @@ async fn validator(folder: &Path, commits: &[ExecutedCommit]) -> Result<(), Stor
             let reference = BlockRef { round, author: ValidatorIndex(author), digest: commit.commit.digest() };
             block(reference, SIGNED_BYTES * TRANSACTIONS as usize / 4, author == 0)
         });
-        ValidatorBatch { blocks: blocks.collect(), executed: vec![Arc::new(commit.clone())] }
+        ValidatorBatch { blocks: blocks.collect(), executed: vec![Arc::new(commit.clone())], ..ValidatorBatch::default() }
     });
     let batches: Vec<_> = batches.collect();
     let started = Instant::now();

@@ -1,7 +1,26 @@
 //! What can go wrong in a store, and whether trying again can help.
 
 use kaldrix_types::{ChainId, CodecError, CommitIndex, Digest, GenesisError, StateValueError};
+use std::fmt;
 use std::path::PathBuf;
+
+/// What is numbered and follows one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Numbered {
+    /// A commit, with its effects.
+    Commit,
+    /// A checkpoint.
+    Checkpoint,
+}
+
+impl fmt::Display for Numbered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Commit => "commit",
+            Self::Checkpoint => "checkpoint",
+        })
+    }
+}
 
 /// A store's failure. [`StoreError::is_retryable`] tells "wait and try again" from "stop".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,30 +67,48 @@ pub enum StoreError {
         /// Newest format this program knows.
         known: u32,
     },
+    /// The store was written by a version whose records cannot be read any more.
+    #[error("the store has format {found}, this program reads formats from {oldest} on: delete it and catch up from other validators")]
+    TooOld {
+        /// Format of the store.
+        found: u32,
+        /// Oldest format this program reads.
+        oldest: u32,
+    },
     /// The genesis defines no state.
     #[error(transparent)]
     Genesis(#[from] GenesisError),
-    /// A commit that does not follow the last one.
-    #[error("commit {found} does not follow: the next one must be {expected}")]
+    /// A commit or checkpoint that does not follow the last one.
+    #[error("{what} {found} does not follow: the next one must be {expected}")]
     OutOfOrder {
+        /// What does not follow.
+        what: Numbered,
         /// The index that would follow.
-        expected: CommitIndex,
+        expected: u64,
         /// The index that was offered.
-        found: CommitIndex,
+        found: u64,
     },
-    /// A commit that contradicts a stored one: one of the two is wrong, and going on would hide it.
-    #[error("commit {index} is stored as {stored} but now claimed to be {offered}: stop, and compare this store with other validators'")]
+    /// A commit or checkpoint that contradicts a stored one: one of the two is wrong, and going on would hide it.
+    #[error("{what} {index} is stored as {stored} but now claimed to be {offered}: stop, and compare this store with other validators'")]
     Diverged {
-        /// Index of the commit.
-        index: CommitIndex,
+        /// What there are two of.
+        what: Numbered,
+        /// Its index.
+        index: u64,
         /// Digest in the store.
         stored: Digest,
         /// Digest of what was offered, or named as predecessor by what was offered.
         offered: Digest,
     },
-    /// A batch whose parts do not fit together: a bug of the caller's.
+    /// A batch or snapshot whose parts do not fit together: a bug of the caller's.
     #[error("the batch contradicts itself: {0}")]
     BadBatch(&'static str),
+    /// Reading commits from before the snapshot that this store began with.
+    #[error("this store's history begins with commit {first}: ask for commits from there on, or ask a validator with a longer history")]
+    Pruned {
+        /// The oldest commit that is here.
+        first: CommitIndex,
+    },
     /// Content that this program cannot have written.
     #[error("the store is damaged ({0}): restore it, or delete it and catch up from other validators")]
     Damaged(String),

@@ -4,8 +4,9 @@ use crate::{StatePage, StoreError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kaldrix_types::{
-    Account, Address, Asset, AssetId, BlockRef, ChainId, CommitIndex, Digest, Epoch, ExecutedCommit, Lane, OutcomeStatus, Round, Sequence,
-    StateChange, StateKey, StateValue, Supply, TimestampMs, TxBody, TxId, ValidatorIndex, decode, encode, limits,
+    Account, Address, Asset, AssetId, BlockRef, ChainId, CommitIndex, Digest, Epoch, EpochRecord, ExecutedCommit, Lane, OutcomeStatus,
+    Round, Sequence, StateChange, StateKey, StateValue, Supply, TimestampMs, TxBody, TxId, ValidatorIndex, ValidatorRecord, decode, encode,
+    limits,
 };
 
 /// A commit.
@@ -255,6 +256,13 @@ pub trait RegionStore: Send + Sync {
 
     /// An asset's definition and supply. The native asset has a supply only: ask for its record.
     async fn asset(&self, id: AssetId) -> Result<Option<(Asset, Supply)>, StoreError>;
+
+    /// All registered validators by the account that operates them, ascending: as many as the protocol lets register
+    /// ([`limits::VALIDATORS_MAX`]). Who sits in the running committee, and with what weight, is in [`Self::epoch`].
+    async fn validators(&self) -> Result<Vec<(Address, ValidatorRecord)>, StoreError>;
+
+    /// The running epoch; `None` on a chain whose genesis has no such record.
+    async fn epoch(&self) -> Result<Option<EpochRecord>, StoreError>;
 
     /// One state record.
     async fn record(&self, key: &StateKey) -> Result<Option<StateValue>, StoreError>;

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use kaldrix_types::{
-    Address, AssetId, BlockRef, ChainId, Commit, CommitIndex, Digest, ExecutedCommit, Genesis, GenesisAccount, Header, Operation,
-    OutcomeStatus, Parameters, StateChange, StateKey, StateValue, TxBody, TxOutcome, ValidatorIndex, encode,
+    Address, AssetId, BlockRef, CertifiedCheckpoint, ChainId, Checkpoint, Commit, CommitIndex, Digest, Epoch, ExecutedCommit, Genesis,
+    GenesisAccount, Header, NextEpoch, Operation, OutcomeStatus, Parameters, PublicKey, Reputation, Scheme, SignedHeader, StateChange,
+    StateKey, StateValue, TxBody, TxOutcome, Validator, ValidatorIndex, encode,
 };
 
 use crate::StoredBlock;
@@ -21,10 +22,19 @@ pub fn genesis(name: &str) -> Genesis {
     }
 }
 
-/// The address of 32 bytes `n`.
+/// A validator `v{n}` with a stake of `n` whole KDX, operated by address `n`.
+#[must_use]
+pub fn validator(n: u8) -> Validator {
+    let key = PublicKey::new(Scheme::Ed25519, vec![n; 32]).expect("32 bytes are a key");
+    Validator { name: format!("v{n}"), region: "eu-west-1".to_owned(), stake: n.into(), key, operator: address(n) }
+}
+
+/// An address for each `n`, ascending; the last byte keeps them apart from the reserved ones.
 #[must_use]
 pub const fn address(n: u8) -> Address {
-    Address([n; 32])
+    let mut bytes = [n; 32];
+    bytes[31] = 0x5a;
+    Address(bytes)
 }
 
 /// A name of a block; its digest is made from `salt`.
@@ -92,7 +102,8 @@ impl Chain {
             timestamp_ms: 1_000 * self.index,
             gc_round: 0,
             blocks,
-            scores: vec![],
+            reputation: Reputation::default(),
+            ends_epoch: false,
         };
         self.digest = commit.digest();
         let place = |i: usize| if i < half { (0, i as u32) } else { (1, (i - half) as u32) };
@@ -120,6 +131,63 @@ impl Chain {
         let transactions = sequences.map(|sequence| (transfer(address(1), address(3), sequence), OutcomeStatus::Success)).collect();
         self.commit(transactions, vec![holds(address(3), 1 + u128::from(self.index))])
     }
+}
+
+/// Makes checkpoints that follow one another.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoints {
+    /// The last one made.
+    pub last: Option<Checkpoint>,
+}
+
+impl Checkpoints {
+    /// The next checkpoint, over these commits, which begin behind the last one's.
+    ///
+    /// # Panics
+    /// Without commits.
+    pub fn over(&mut self, commits: &[ExecutedCommit]) -> Checkpoint {
+        let (first, last) = (&commits[0], &commits[commits.len() - 1]);
+        let before = self.last.as_ref();
+        let checkpoint = Checkpoint {
+            version: Checkpoint::VERSION,
+            chain_id: ChainId::default(),
+            epoch: before.map_or(0, |c| c.epoch + Epoch::from(c.next_epoch.is_some())),
+            index: before.map_or(1, |c| c.index + 1),
+            previous: before.map_or(Digest::ZERO, Checkpoint::digest),
+            first_commit: first.commit.index,
+            last_commit: last.commit.index,
+            last_commit_digest: last.commit.digest(),
+            outcomes_root: Digest::ZERO,
+            outcome_count: commits.iter().map(|c| c.outcomes.len() as u64).sum(),
+            state_root: Digest([last.commit.index as u8; 32]),
+            timestamp_ms: last.commit.timestamp_ms,
+            next_epoch: None,
+        };
+        self.last.insert(checkpoint).clone()
+    }
+
+    /// The next checkpoint, which ends an epoch: validators 1 to 4 are of the next one.
+    ///
+    /// # Panics
+    /// Without commits.
+    pub fn ending_an_epoch(&mut self, commits: &[ExecutedCommit]) -> Checkpoint {
+        let mut checkpoint = self.over(commits);
+        let start_round = commits[commits.len() - 1].commit.leader.round;
+        checkpoint.next_epoch = Some(NextEpoch { start_round, validators: (1..=4).map(validator).collect() });
+        self.last.insert(checkpoint).clone()
+    }
+}
+
+/// A checkpoint with the votes of authors 0 to 2.
+#[must_use]
+pub fn certified(checkpoint: &Checkpoint) -> CertifiedCheckpoint {
+    let vote = |author| {
+        let mut header = header(&block_ref(checkpoint.last_commit + 2, author, 0), 0);
+        header.epoch = checkpoint.epoch;
+        header.checkpoint_votes = vec![checkpoint.vote()];
+        SignedHeader { header, signature: vec![author as u8; 64].into() }
+    };
+    CertifiedCheckpoint { checkpoint: checkpoint.clone(), votes: (0..3).map(vote).collect() }
 }
 
 fn header(block: &BlockRef, transaction_count: u32) -> Header {

@@ -1,8 +1,10 @@
 //! What every implementation of the store traits has to do, as tests. An implementation gives a [`ValidatorPlace`] and a [`RegionPlace`]
 //! and calls [`validator_store_tests!`](crate::validator_store_tests) and [`region_store_tests!`](crate::region_store_tests).
 
+pub mod checkpoints;
 pub mod fixture;
 pub mod region;
+pub mod snapshot;
 pub mod validator;
 
 use crate::{RegionStore, StoreError, ValidatorStore};
@@ -59,7 +61,28 @@ macro_rules! validator_store_tests {
             the_last_own_block_is_found
             executed_commits_come_in_pages_within_limits
             state_is_read_by_key_and_by_page
+            blocks_of_two_epochs_in_one_round_are_told_apart
+            old_blocks_are_pruned_in_batches_and_history_stays
+            the_last_own_block_is_never_pruned
             a_closed_store_says_so
+        }
+        $crate::store_tests! { checkpoints, $place,
+            a_checkpoint_is_written_with_the_commit_that_closes_it
+            a_certificate_comes_later_and_stays
+            checkpoints_must_follow_one_another_and_their_commits
+            another_checkpoint_of_the_same_index_is_an_error
+            checkpoints_are_found_by_index_and_by_commit
+            checkpoints_come_in_pages_within_limits
+            the_ends_of_epochs_are_found_without_the_checkpoints_between
+        }
+        $crate::store_tests! { snapshot, $place,
+            a_snapshot_replaces_everything
+            a_validator_goes_on_behind_a_snapshot
+            a_large_snapshot_is_installed_whole
+            a_snapshot_that_contradicts_itself_changes_nothing
+            a_snapshot_that_contradicts_what_is_stored_changes_nothing
+            the_same_snapshot_twice_is_harmless
+            history_before_a_snapshot_is_named
         }
     };
 }
@@ -80,6 +103,7 @@ macro_rules! region_store_tests {
             histories_are_newest_first_and_paged
             an_account_lists_its_lanes_and_its_holdings
             assets_are_found_with_their_supply
+            validators_and_the_epoch_follow_the_state
             commits_are_listed_from_both_ends
             a_large_batch_is_one_write
             a_read_model_of_another_chain_is_refused

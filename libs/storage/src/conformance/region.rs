@@ -2,10 +2,11 @@
 #![allow(missing_docs, reason = "the names are sentences")]
 
 use super::RegionPlace;
-use super::fixture::{Chain, address, genesis, holds, holds_asset, transfer};
-use crate::{AccountRole, RegionBatch, RegionStore, RegionTotals, StoreError};
+use super::fixture::{Chain, address, genesis, holds, holds_asset, transfer, validator};
+use crate::{AccountRole, Numbered, RegionBatch, RegionStore, RegionTotals, StoreError};
 use kaldrix_types::{
-    Account, Asset, AssetId, Digest, ExecutedCommit, OutcomeStatus, RejectCode, StateChange, StateKey, StateValue, Supply,
+    Account, Asset, AssetId, Digest, EpochRecord, ExecutedCommit, Member, OutcomeStatus, RejectCode, StateChange, StateKey, StateValue,
+    Supply, Unbonding, ValidatorStatus,
 };
 
 const OPENS: &str = "the store opens";
@@ -66,7 +67,7 @@ pub async fn every_read_finds_what_was_applied(place: &impl RegionPlace) {
     assert_eq!(store.record(&executed.changes[0].key).await, Ok(Some(StateValue::Balance(2))));
     assert_eq!(store.totals().await, Ok(RegionTotals { transactions: 8, commits: 2, blocks: 4, accounts: 3 }));
     let page = store.state_page(None, 100).await.expect(READS);
-    assert_eq!((page.at, page.records.len()), (2, 4), "three balances and the native supply");
+    assert_eq!((page.at, page.records.len()), (2, 6), "three balances, the native supply and the epoch's two records");
 }
 
 pub async fn a_batch_again_changes_nothing(place: &impl RegionPlace) {
@@ -98,15 +99,15 @@ pub async fn batches_must_follow_and_never_contradict(place: &impl RegionPlace) 
     let mut chain = Chain::default();
     let [first, second, third] = [chain.empty(), chain.empty(), chain.empty()];
     let ahead = store.apply(batch_of([second.clone()])).await;
-    assert_eq!(ahead, Err(StoreError::OutOfOrder { expected: 1, found: 2 }));
+    assert_eq!(ahead, Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: 1, found: 2 }));
     store.apply(batch_of([first.clone()])).await.expect(APPLIES);
     let gap = store.apply(batch_of([third.clone()])).await;
-    assert_eq!(gap, Err(StoreError::OutOfOrder { expected: 2, found: 3 }));
+    assert_eq!(gap, Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: 2, found: 3 }));
 
     let mut other = first.clone();
     other.commit.timestamp_ms += 1;
     let (stored, offered) = (first.commit.digest(), other.commit.digest());
-    let diverged = Err(StoreError::Diverged { index: 1, stored, offered });
+    let diverged = Err(StoreError::Diverged { what: Numbered::Commit, index: 1, stored, offered });
     assert_eq!(store.apply(batch_of([other.clone()])).await, diverged);
     let mut strange = second.clone();
     strange.commit.previous = offered;
@@ -242,6 +243,47 @@ pub async fn assets_are_found_with_their_supply(place: &impl RegionPlace) {
     assert_eq!(store.asset(AssetId::NATIVE).await, Ok(None));
     let native = StateValue::Supply(Supply { amount: 1_500 });
     assert_eq!(store.record(&StateKey::Supply(AssetId::NATIVE)).await, Ok(Some(native)));
+}
+
+pub async fn validators_and_the_epoch_follow_the_state(place: &impl RegionPlace) {
+    let mut genesis = genesis("one");
+    genesis.validators = (1..=4).rev().map(validator).collect();
+    let store = place.open(&genesis).await.expect(OPENS);
+    let operators = |validators: &[(_, _)]| validators.iter().map(|(operator, _)| *operator).collect::<Vec<_>>();
+    let first = store.validators().await.expect(READS);
+    assert_eq!(operators(&first), (1..=4).map(address).collect::<Vec<_>>(), "by operator, not by seat");
+    assert_eq!((first[1].1.name.as_str(), first[1].1.stake), ("v2", 2 * kaldrix_types::WEIGHT_UNIT));
+    let epoch = store.epoch().await.expect(READS).expect("the genesis has an epoch");
+    assert_eq!((epoch.epoch, epoch.first_commit), (0, 1));
+    assert_eq!(epoch.members.iter().map(|member| member.weight).collect::<Vec<_>>(), [4, 3, 2, 1]);
+
+    // One changes, one leaves for good, one comes.
+    let record = |key, value| StateChange { key, value: Some(value) };
+    let mut slow = first[1].1.clone();
+    slow.status = ValidatorStatus::Jailed { until_epoch: 3 };
+    slow.unbonding = vec![Unbonding { amount: 5, release_epoch: 2 }];
+    let mut joined = first[0].1.clone();
+    joined.name = "v5".to_owned();
+    let members = vec![Member { operator: address(0xff), weight: 1 }];
+    let next = EpochRecord { epoch: 1, start_round: 8, start_ms: 9, first_commit: 2, members, ..EpochRecord::default() };
+    let name = StateKey::ValidatorName(Digest([9; 32]));
+    let changes = vec![
+        record(StateKey::Validator(address(2)), StateValue::Validator(Box::new(slow.clone()))),
+        StateChange { key: StateKey::Validator(address(4)), value: None },
+        record(StateKey::Validator(address(0xff)), StateValue::Validator(Box::new(joined.clone()))),
+        record(name, StateValue::ValidatorName(address(0xff))),
+        record(StateKey::Epoch, StateValue::Epoch(next.clone())),
+        record(StateKey::Participation, StateValue::Participation(vec![7])),
+    ];
+    let mut chain = Chain::default();
+    store.apply(batch_of([chain.commit(vec![], changes)])).await.expect(APPLIES);
+    let second = store.validators().await.expect(READS);
+    assert_eq!(operators(&second), [1, 2, 3, 0xff].map(address));
+    assert_eq!((&second[0], &second[1].1, &second[3].1), (&first[0], &slow, &joined));
+    assert_eq!(store.epoch().await, Ok(Some(next)));
+    assert_eq!(store.record(&name).await, Ok(Some(StateValue::ValidatorName(address(0xff)))));
+    assert_eq!(store.record(&StateKey::Participation).await, Ok(Some(StateValue::Participation(vec![7]))));
+    assert_eq!(store.totals().await.expect(READS).accounts, 3, "two accounts and the stake pool: a validator alone is no account");
 }
 
 pub async fn commits_are_listed_from_both_ends(place: &impl RegionPlace) {

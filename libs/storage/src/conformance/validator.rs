@@ -3,27 +3,27 @@
 
 use super::ValidatorPlace;
 use super::fixture::{Chain, address, block, block_ref, genesis, holds};
-use crate::{BlockCursor, StoreError, StoredBlock, ValidatorBatch, ValidatorStore};
+use crate::{BlockCursor, Numbered, StoreError, StoredBlock, ValidatorBatch, ValidatorStore};
 use kaldrix_types::{AssetId, BlockRef, ExecutedCommit, StateKey, StateValue};
 use std::sync::Arc;
 
-const OPENS: &str = "the store opens";
-const READS: &str = "the store is read";
-const WRITES: &str = "the store is written";
+pub(super) const OPENS: &str = "the store opens";
+pub(super) const READS: &str = "the store is read";
+pub(super) const WRITES: &str = "the store is written";
 
-fn executed(commits: impl IntoIterator<Item = ExecutedCommit>) -> ValidatorBatch {
-    ValidatorBatch { blocks: vec![], executed: commits.into_iter().map(Arc::new).collect() }
+pub(super) fn executed(commits: impl IntoIterator<Item = ExecutedCommit>) -> ValidatorBatch {
+    ValidatorBatch { executed: commits.into_iter().map(Arc::new).collect(), ..ValidatorBatch::default() }
 }
 
-fn blocks(blocks: Vec<StoredBlock>) -> ValidatorBatch {
-    ValidatorBatch { blocks, executed: vec![] }
+pub(super) fn blocks(blocks: Vec<StoredBlock>) -> ValidatorBatch {
+    ValidatorBatch { blocks, ..ValidatorBatch::default() }
 }
 
-fn names(blocks: &[StoredBlock]) -> Vec<BlockRef> {
+pub(super) fn names(blocks: &[StoredBlock]) -> Vec<BlockRef> {
     blocks.iter().map(|block| block.reference).collect()
 }
 
-async fn balance(store: &impl ValidatorStore, n: u8) -> u128 {
+pub(super) async fn balance(store: &impl ValidatorStore, n: u8) -> u128 {
     match store.state(&[StateKey::Balance(address(n), AssetId::NATIVE)]).await.expect(READS).pop() {
         Some(Some(StateValue::Balance(amount))) => amount,
         _ => 0,
@@ -34,8 +34,10 @@ pub async fn a_new_store_holds_the_genesis_state_and_no_commit(place: &impl Vali
     let genesis = genesis("one");
     let store = place.open(&genesis).await.expect(OPENS);
     assert_eq!(store.chain_id(), genesis.chain_id());
-    assert_eq!(store.last_commit().await, Ok(None));
+    assert_eq!((store.first_commit().await, store.last_commit().await), (Ok(None), Ok(None)));
     assert_eq!(store.own_last_block().await, Ok(None));
+    assert_eq!((store.last_checkpoint().await, store.last_certified().await), (Ok(None), Ok(None)));
+    assert_eq!(store.executed(1, 10, 1 << 20).await, Ok(vec![]));
     let page = store.state_page(None, 100).await.expect(READS);
     assert_eq!(page.at, 0);
     let expected = genesis.state().expect("a valid genesis").into_iter().filter_map(|c| Some((c.key, c.value?)));
@@ -48,7 +50,7 @@ pub async fn what_was_written_is_there_after_opening_again(place: &impl Validato
     let own = block(block_ref(1, 0, 7), 100, true);
     let commit = chain.commit(vec![], vec![holds(address(3), 30), holds(address(2), 0)]);
     let store = place.open(&genesis).await.expect(OPENS);
-    let batch = ValidatorBatch { blocks: vec![own.clone()], executed: vec![Arc::new(commit.clone())] };
+    let batch = ValidatorBatch { blocks: vec![own.clone()], executed: vec![Arc::new(commit.clone())], ..ValidatorBatch::default() };
     store.write(batch).await.expect(WRITES);
     store.close().await.expect("the store closes");
 
@@ -74,10 +76,10 @@ pub async fn commits_must_follow_one_another(place: &impl ValidatorPlace) {
     let mut chain = Chain::default();
     let [first, second, third] = [chain.empty(), chain.empty(), chain.empty()];
     let ahead = store.write(executed([second.clone()])).await;
-    assert_eq!(ahead, Err(StoreError::OutOfOrder { expected: 1, found: 2 }));
+    assert_eq!(ahead, Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: 1, found: 2 }));
     store.write(executed([first.clone()])).await.expect(WRITES);
     let gap = store.write(executed([third.clone()])).await;
-    assert_eq!(gap, Err(StoreError::OutOfOrder { expected: 2, found: 3 }));
+    assert_eq!(gap, Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: 2, found: 3 }));
     store.write(executed([second, third])).await.expect("several in one batch");
     assert_eq!(store.last_commit().await.expect(READS).map(|c| c.index), Some(3));
 }
@@ -95,13 +97,13 @@ pub async fn the_same_commit_again_changes_nothing_and_another_one_is_an_error(p
     other.commit.timestamp_ms += 1;
     let digests = (second.commit.digest(), other.commit.digest());
     let contradiction = store.write(executed([other.clone()])).await;
-    assert_eq!(contradiction, Err(StoreError::Diverged { index: 2, stored: digests.0, offered: digests.1 }));
+    assert_eq!(contradiction, Err(StoreError::Diverged { what: Numbered::Commit, index: 2, stored: digests.0, offered: digests.1 }));
 
     // A commit that names another predecessor than the stored one.
     let mut stranger = chain.empty();
     stranger.commit.previous = digests.1;
     let strange = store.write(executed([stranger])).await;
-    assert_eq!(strange, Err(StoreError::Diverged { index: 2, stored: digests.0, offered: digests.1 }));
+    assert_eq!(strange, Err(StoreError::Diverged { what: Numbered::Commit, index: 2, stored: digests.0, offered: digests.1 }));
     assert_eq!(store.last_commit().await, Ok(Some(second.commit)));
 }
 
@@ -110,8 +112,9 @@ pub async fn a_refused_batch_leaves_no_trace(place: &impl ValidatorPlace) {
     let mut chain = Chain::default();
     let (first, _, third) = (chain.commit(vec![], vec![holds(address(3), 1)]), chain.empty(), chain.empty());
     let name = block_ref(1, 0, 1);
-    let batch = ValidatorBatch { blocks: vec![block(name, 10, true)], executed: vec![Arc::new(first), Arc::new(third)] };
-    assert_eq!(store.write(batch).await, Err(StoreError::OutOfOrder { expected: 2, found: 3 }));
+    let executed = vec![Arc::new(first), Arc::new(third)];
+    let batch = ValidatorBatch { blocks: vec![block(name, 10, true)], executed, ..ValidatorBatch::default() };
+    assert_eq!(store.write(batch).await, Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: 2, found: 3 }));
     assert_eq!(store.blocks(&[name]).await, Ok(vec![None]));
     assert_eq!((store.last_commit().await, balance(&store, 3).await), (Ok(None), 0));
 }
@@ -239,6 +242,8 @@ pub async fn executed_commits_come_in_pages_within_limits(place: &impl Validator
     assert_eq!(store.executed(1, 10, 1).await, Ok(commits[..1].to_vec()), "one commit passes any limit");
     assert_eq!(store.executed(6, 10, usize::MAX).await, Ok(vec![]));
     assert_eq!(store.executed(0, 10, usize::MAX).await, Ok(commits));
+    assert_eq!(store.executed(u64::MAX, 10, usize::MAX).await, Ok(vec![]));
+    assert_eq!(store.first_commit().await, Ok(Some(1)));
 }
 
 pub async fn state_is_read_by_key_and_by_page(place: &impl ValidatorPlace) {
@@ -266,8 +271,73 @@ pub async fn state_is_read_by_key_and_by_page(place: &impl ValidatorPlace) {
             break;
         }
     }
-    assert_eq!(paged.len(), 257, "256 balances and the native supply");
+    assert_eq!(paged.len(), 259, "256 balances, the native supply and the epoch's two records");
     assert!(paged.windows(2).all(|pair| pair[0].0 < pair[1].0));
+}
+
+pub async fn blocks_of_two_epochs_in_one_round_are_told_apart(place: &impl ValidatorPlace) {
+    let store = place.open(&genesis("one")).await.expect(OPENS);
+    // Epoch 0 went on to round 9 without a commit after its last one; epoch 1 began at round 7. Higher digests are not later ones.
+    let old: Vec<_> = (5..=9).map(|round| block(block_ref(round, 0, 9), 100, true)).collect();
+    store.write(blocks(old.clone())).await.expect(WRITES);
+    let new: Vec<_> = (8..=9).map(|round| block(block_ref(round, 0, 1), 200, true)).collect();
+    store.write(blocks(vec![new[0].clone()])).await.expect(WRITES);
+    assert_eq!(store.own_last_block().await, Ok(Some(old[4].clone())), "the highest round counts first");
+    store.write(blocks(vec![new[1].clone()])).await.expect(WRITES);
+    assert_eq!(store.own_last_block().await, Ok(Some(new[1].clone())), "then the later epoch");
+
+    let expected = [&new[0], &old[3], &new[1], &old[4]].map(|block| block.reference);
+    assert_eq!(names(&store.blocks_after(BlockCursor::after_round(7), usize::MAX).await.expect(READS)), expected);
+    assert_eq!(names(&store.blocks_above(&[7], usize::MAX).await.expect(READS)), expected);
+    let by_name = store.blocks(&[old[3].reference, new[0].reference]).await;
+    assert_eq!(by_name, Ok(vec![Some(old[3].clone()), Some(new[0].clone())]));
+}
+
+pub async fn old_blocks_are_pruned_in_batches_and_history_stays(place: &impl ValidatorPlace) {
+    let store = place.open(&genesis("one")).await.expect(OPENS);
+    let mut chain = Chain::default();
+    // Rounds 1 to 10 with two committed blocks each, and as many that were never committed.
+    let commits: Vec<_> = (0..10).map(|_| chain.empty()).collect();
+    let committed: Vec<BlockRef> = commits.iter().flat_map(|c| c.commit.blocks.clone()).collect();
+    let stray: Vec<BlockRef> = (1..=10).flat_map(|round| [block_ref(round, 2, 2), block_ref(round, 3, 3)]).collect();
+    store.write(executed(commits.clone())).await.expect(WRITES);
+    store.write(blocks(committed.iter().chain(&stray).map(|name| block(*name, 1_000, false)).collect())).await.expect(WRITES);
+
+    let rounds = async || {
+        let left = store.blocks_after(BlockCursor::after_round(0), usize::MAX).await.expect(READS);
+        (left.first().map(|block| block.reference.round), left.len())
+    };
+    assert_eq!((store.prune_blocks(1, 100).await, store.prune_blocks(0, 100).await), (Ok(0), Ok(0)), "nothing is below the first round");
+    assert_eq!(store.prune_blocks(7, 0).await, Ok(0));
+    assert_eq!(store.prune_blocks(7, 10).await, Ok(10));
+    assert_eq!(rounds().await, (Some(3), 30), "the lowest rounds go first");
+    // Half of round 3 is there still, so is what was committed in it.
+    assert_eq!(store.committed_refs_after(0).await, Ok(committed[4..].to_vec()));
+    assert_eq!((store.prune_blocks(7, 10).await, store.prune_blocks(7, 10).await), (Ok(10), Ok(4)));
+    assert_eq!(rounds().await, (Some(7), 16));
+    assert_eq!(store.committed_refs_after(0).await, Ok(committed[12..].to_vec()));
+    assert_eq!(store.prune_blocks(7, 10).await, Ok(0), "it is done");
+    assert_eq!(store.prune_blocks(u64::MAX, usize::MAX).await, Ok(16));
+
+    assert_eq!(store.executed(1, 100, usize::MAX).await, Ok(commits.clone()));
+    assert_eq!((store.first_commit().await, store.last_commit().await), (Ok(Some(1)), Ok(Some(commits[9].commit.clone()))));
+    let again = block(block_ref(11, 0, 1), 10, false);
+    store.write(ValidatorBatch { blocks: vec![again], ..executed([chain.empty()]) }).await.expect("everything goes on");
+    assert_eq!(rounds().await, (Some(11), 1));
+}
+
+pub async fn the_last_own_block_is_never_pruned(place: &impl ValidatorPlace) {
+    let store = place.open(&genesis("one")).await.expect(OPENS);
+    let own: Vec<_> = [1, 2].map(|round| block(block_ref(round, 0, 1), 10, true)).into();
+    store.write(blocks(own.clone())).await.expect(WRITES);
+    store.write(blocks((1..=5).map(|round| block(block_ref(round, 1, 1), 10, false)).collect())).await.expect(WRITES);
+    assert_eq!(store.prune_blocks(5, 100).await, Ok(5));
+    assert_eq!(store.own_last_block().await, Ok(Some(own[1].clone())));
+    assert_eq!(store.prune_blocks(5, 100).await, Ok(0));
+    // A newer one takes its place.
+    store.write(blocks(vec![block(block_ref(6, 0, 1), 10, true)])).await.expect(WRITES);
+    assert_eq!(store.prune_blocks(5, 100).await, Ok(1));
+    assert_eq!(store.blocks(&[own[1].reference]).await, Ok(vec![None]));
 }
 
 pub async fn a_closed_store_says_so(place: &impl ValidatorPlace) {
@@ -275,5 +345,6 @@ pub async fn a_closed_store_says_so(place: &impl ValidatorPlace) {
     store.close().await.expect("the store closes");
     assert_eq!(store.write(ValidatorBatch::default()).await, Err(StoreError::Closed));
     assert_eq!(store.last_commit().await, Err(StoreError::Closed));
+    assert_eq!(store.prune_blocks(1, 1).await, Err(StoreError::Closed));
     assert_eq!(store.close().await, Err(StoreError::Closed));
 }

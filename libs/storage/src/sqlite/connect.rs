@@ -1,6 +1,7 @@
 //! Opening files: lock, connections, format, chain.
 
-use super::{blob, database_error, int, schema::Schema};
+use super::schema::{OLDEST, Schema};
+use super::{blob, database_error, int};
 use crate::StoreError;
 use kaldrix_types::{ChainId, Genesis, StateChange};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -103,7 +104,7 @@ async fn prepare(connection: &mut SqliteConnection, schema: &Schema, chain: Chai
     if found > known {
         return Err(StoreError::TooNew { found, known });
     }
-    for step in &schema.steps[found as usize..] {
+    for step in schema.missing(found).ok_or(StoreError::TooOld { found, oldest: OLDEST })? {
         sqlx::raw_sql(*step).execute(&mut *transaction).await.map_err(database_error)?;
     }
     match stored_chain(&mut transaction).await? {
@@ -141,6 +142,7 @@ pub(super) async fn check_readable(path: &Path, pool: &SqlitePool, schema: &Sche
     let (found, known) = (format_version(&mut connection).await?, schema.version());
     match found.cmp(&known) {
         std::cmp::Ordering::Greater => return Err(StoreError::TooNew { found, known }),
+        std::cmp::Ordering::Less if schema.missing(found).is_none() => return Err(StoreError::TooOld { found, oldest: OLDEST }),
         std::cmp::Ordering::Less => return Err(StoreError::NotReady { path: path.into() }),
         std::cmp::Ordering::Equal => {}
     }

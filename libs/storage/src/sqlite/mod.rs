@@ -5,7 +5,9 @@
 //! acknowledged must survive power loss; the region's file is `NORMAL`, since it can be rebuilt: a crash may undo its last batches, whole.
 
 mod bulk;
+mod checkpoints;
 mod connect;
+mod install;
 mod region;
 mod region_read;
 mod region_write;
@@ -78,4 +80,22 @@ fn digest(row: &SqliteRow, column: usize) -> Result<Digest, StoreError> {
 /// A limit on rows as SQL wants it.
 fn row_limit(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// A bound of a range as SQL wants it: nothing that is stored and ordered by is above 2^63.
+fn bound(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// As many of the first items as `limit_bytes` allows, at least one.
+fn within<T>(items: Vec<T>, limit_bytes: usize, size: impl Fn(&T) -> usize) -> Vec<T> {
+    let mut bytes = 0usize;
+    let mut first = true;
+    items
+        .into_iter()
+        .take_while(|item| {
+            bytes = bytes.saturating_add(size(item));
+            std::mem::take(&mut first) || bytes <= limit_bytes
+        })
+        .collect()
 }

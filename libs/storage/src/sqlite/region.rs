@@ -6,7 +6,9 @@ use crate::{
     AccountTransactionRow, AccountView, BlockRow, CommitRow, RegionBatch, RegionStore, RegionTotals, StatePage, StoreError, TransactionRow,
 };
 use async_trait::async_trait;
-use kaldrix_types::{Address, Asset, AssetId, ChainId, CommitIndex, Digest, Genesis, StateKey, StateValue, Supply, TxId};
+use kaldrix_types::{
+    Address, Asset, AssetId, ChainId, CommitIndex, Digest, EpochRecord, Genesis, StateKey, StateValue, Supply, TxId, ValidatorRecord,
+};
 use sqlx::sqlite::SqliteSynchronous;
 use sqlx::{Connection, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use std::path::Path;
@@ -136,6 +138,17 @@ impl RegionStore for SqliteRegionStore {
         let records = state::read(&mut *self.reader().await?, &[StateKey::Asset(id), StateKey::Supply(id)]).await?;
         match <[_; 2]>::try_from(records) {
             Ok([Some(StateValue::Asset(asset)), Some(StateValue::Supply(supply))]) => Ok(Some((asset, supply))),
+            _ => Ok(None),
+        }
+    }
+
+    async fn validators(&self) -> Result<Vec<(Address, ValidatorRecord)>, StoreError> {
+        read::validators(&mut *self.reader().await?).await
+    }
+
+    async fn epoch(&self) -> Result<Option<EpochRecord>, StoreError> {
+        match self.record(&StateKey::Epoch).await? {
+            Some(StateValue::Epoch(epoch)) => Ok(Some(epoch)),
             _ => Ok(None),
         }
     }

@@ -2,11 +2,10 @@
 
 use super::region_write::{DISCARDED, FAILED, SUCCESS};
 use super::{blob, database_error, digest, int, row_limit, small, state};
-use crate::records::{decode_key, decode_value};
 use crate::{AccountRole, AccountTransactionRow, AccountView, BlockRow, CommitRow, RegionTotals, StoreError, TransactionRow};
 use bytes::Bytes;
 use kaldrix_types::{
-    Address, AssetId, BlockRef, CommitIndex, Digest, OutcomeStatus, RejectCode, StateKey, StateValue, TxId, ValidatorIndex,
+    Address, AssetId, BlockRef, CommitIndex, Digest, OutcomeStatus, RejectCode, StateKey, StateValue, TxId, ValidatorIndex, ValidatorRecord,
 };
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
@@ -195,14 +194,11 @@ pub(super) async fn account(
     let lanes = (StateKey::Lane(address, 0), StateKey::Lane(address, u8::MAX), usize::from(u8::MAX));
     let balances = (StateKey::Balance(address, AssetId::NATIVE), StateKey::Balance(address, highest), balances_limit.max(1));
     for (first, last, limit) in [lanes, balances] {
-        let query = sqlx::query("SELECT key, value FROM state WHERE key >= ? AND key <= ? ORDER BY key LIMIT ?");
-        let query = query.bind(first.to_bytes()).bind(last.to_bytes()).bind(row_limit(limit));
-        for row in query.fetch_all(&mut *connection).await.map_err(database_error)? {
-            let key = decode_key(blob(&row, 0)?)?;
-            match (key, decode_value(&key, blob(&row, 1)?)?) {
+        for record in state::range(connection, &first, &last, limit).await? {
+            match record {
                 (StateKey::Lane(_, lane), StateValue::Lane(next)) => view.lanes.push((lane, next)),
                 (StateKey::Balance(_, asset), StateValue::Balance(amount)) => view.balances.push((asset, amount)),
-                _ => return Err(StoreError::Damaged(format!("{key:?} lies among an account's records"))),
+                (key, _) => return Err(StoreError::Damaged(format!("{key:?} lies among an account's records"))),
             }
         }
     }
@@ -210,4 +206,16 @@ pub(super) async fn account(
     let known = view.account.is_some() || !view.lanes.is_empty() || !view.balances.is_empty();
     view.balances.truncate(balances_limit);
     Ok(known.then_some(view))
+}
+
+/// The validators' records lie side by side in the table of state records.
+pub(super) async fn validators(connection: &mut SqliteConnection) -> Result<Vec<(Address, ValidatorRecord)>, StoreError> {
+    let (first, last) = (StateKey::Validator(Address([0; 32])), StateKey::Validator(Address([0xff; 32])));
+    let records = state::range(connection, &first, &last, usize::MAX).await?.into_iter();
+    records
+        .map(|record| match record {
+            (StateKey::Validator(operator), StateValue::Validator(validator)) => Ok((operator, *validator)),
+            (key, _) => Err(StoreError::Damaged(format!("{key:?} lies among the validators' records"))),
+        })
+        .collect()
 }

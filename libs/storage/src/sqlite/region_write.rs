@@ -3,7 +3,7 @@
 use super::bulk::Bulk;
 use super::region_read::progress;
 use super::{blob, database_error, digest, int, state};
-use crate::{AccountRole, AccountTransactionRow, BlockRow, CommitRow, RegionBatch, RegionTotals, StoreError, TransactionRow};
+use crate::{AccountRole, AccountTransactionRow, BlockRow, CommitRow, Numbered, RegionBatch, RegionTotals, StoreError, TransactionRow};
 use kaldrix_types::{Address, CommitIndex, Digest, OutcomeStatus, StateChange, StateKey, TxId};
 use sqlx::SqliteConnection;
 use std::collections::{BTreeSet, HashMap};
@@ -94,10 +94,15 @@ fn check_shape(batch: &RegionBatch) -> Result<(), StoreError> {
     }
     for pair in batch.commits.windows(2) {
         if pair[1].index != pair[0].index + 1 {
-            return Err(StoreError::OutOfOrder { expected: pair[0].index + 1, found: pair[1].index });
+            return Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: pair[0].index + 1, found: pair[1].index });
         }
         if pair[1].previous != pair[0].digest {
-            return Err(StoreError::Diverged { index: pair[0].index, stored: pair[0].digest, offered: pair[1].previous });
+            return Err(StoreError::Diverged {
+                what: Numbered::Commit,
+                index: pair[0].index,
+                stored: pair[0].digest,
+                offered: pair[1].previous,
+            });
         }
     }
     let range = first.index..=last.index;
@@ -112,18 +117,18 @@ fn check_shape(batch: &RegionBatch) -> Result<(), StoreError> {
 /// Commits up to the cursor must be the stored ones, and the first above it must follow the last stored one.
 async fn check_order(connection: &mut SqliteConnection, batch: &RegionBatch, cursor: CommitIndex) -> Result<(), StoreError> {
     if let Some(first) = batch.commits.first().filter(|first| first.index > cursor + 1 || first.index == 0) {
-        return Err(StoreError::OutOfOrder { expected: cursor + 1, found: first.index });
+        return Err(StoreError::OutOfOrder { what: Numbered::Commit, expected: cursor + 1, found: first.index });
     }
     for row in batch.commits.iter().take_while(|row| row.index <= cursor) {
         let stored = stored_digest(connection, row.index).await?;
         if stored != row.digest {
-            return Err(StoreError::Diverged { index: row.index, stored, offered: row.digest });
+            return Err(StoreError::Diverged { what: Numbered::Commit, index: row.index, stored, offered: row.digest });
         }
     }
     if let Some(next) = batch.commits.iter().find(|row| row.index == cursor + 1) {
         let stored = if cursor == 0 { Digest::ZERO } else { stored_digest(connection, cursor).await? };
         if stored != next.previous {
-            return Err(StoreError::Diverged { index: cursor, stored, offered: next.previous });
+            return Err(StoreError::Diverged { what: Numbered::Commit, index: cursor, stored, offered: next.previous });
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! Table definitions as ordered steps: append only, never edited once released. `PRAGMA user_version` counts the steps a file has had.
+//! Table definitions as ordered steps: append only, never edited once released. `PRAGMA user_version` is the format of a file: the first
+//! step makes [`OLDEST`], each further one the next. Files of older formats hold records that nothing reads any more.
 //!
 //! Digests, addresses and encoded values are BLOBs, numbers INTEGERs (u64 by its bits). Tables with large rows have a numeric row id and
 //! separate indexes, so that looking for a row does not wade through the others' content.
@@ -12,6 +13,9 @@ use std::pin::Pin;
 type WriteGenesis =
     for<'a> fn(&'a mut SqliteConnection, &'a [StateChange]) -> Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
+/// The format that the first step makes. Format 1 was before epochs: its commits and records cannot be decoded.
+pub(super) const OLDEST: u32 = 2;
+
 /// The steps of one kind of file.
 pub(super) struct Schema {
     pub(super) steps: &'static [&'static str],
@@ -20,17 +24,25 @@ pub(super) struct Schema {
 
 impl Schema {
     pub(super) fn version(&self) -> u32 {
-        u32::try_from(self.steps.len()).expect("a handful of steps")
+        OLDEST - 1 + u32::try_from(self.steps.len()).expect("a handful of steps")
+    }
+
+    /// What a file of format `found` still lacks; `None` when it is too old.
+    pub(super) fn missing(&self, found: u32) -> Option<&'static [&'static str]> {
+        match found {
+            0 => Some(self.steps),
+            _ => self.steps.get(found.checked_sub(OLDEST - 1).filter(|done| *done > 0)? as usize..),
+        }
     }
 }
 
 pub(super) static VALIDATOR: Schema =
-    Schema { steps: &[VALIDATOR_1], genesis: |connection, state| Box::pin(super::state::write(connection, state.iter())) };
+    Schema { steps: &[VALIDATOR_2], genesis: |connection, state| Box::pin(super::state::write(connection, state.iter())) };
 
 pub(super) static REGION: Schema =
-    Schema { steps: &[REGION_1], genesis: |connection, state| Box::pin(super::region_write::write_genesis(connection, state)) };
+    Schema { steps: &[REGION_2], genesis: |connection, state| Box::pin(super::region_write::write_genesis(connection, state)) };
 
-const VALIDATOR_1: &str = "
+const VALIDATOR_2: &str = "
 CREATE TABLE chain (id BLOB NOT NULL PRIMARY KEY);
 
 CREATE TABLE blocks (
@@ -61,10 +73,26 @@ CREATE TABLE commits (
     bytes BLOB NOT NULL
 );
 
+CREATE TABLE checkpoints (
+    idx INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    ends_epoch INTEGER NOT NULL,
+    first_commit INTEGER NOT NULL,
+    last_commit INTEGER NOT NULL,
+    certified INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    bytes BLOB NOT NULL,
+    votes BLOB
+);
+CREATE INDEX checkpoints_by_commit ON checkpoints (last_commit, first_commit);
+CREATE INDEX checkpoints_certified ON checkpoints (idx) WHERE certified = 1;
+CREATE INDEX checkpoints_ending_epochs ON checkpoints (epoch, idx) WHERE certified = 1 AND ends_epoch = 1;
+
 CREATE TABLE state (key BLOB NOT NULL PRIMARY KEY, value BLOB NOT NULL);
 ";
 
-const REGION_1: &str = "
+const REGION_2: &str = "
 CREATE TABLE chain (id BLOB NOT NULL PRIMARY KEY);
 
 CREATE TABLE progress (

@@ -1,13 +1,13 @@
 //! The suite, and what is particular to files.
 
 use super::{SqliteRegionStore, SqliteValidatorStore, schema};
-use crate::conformance::fixture::{Chain, genesis};
+use crate::conformance::fixture::{Chain, Checkpoints, address, block, block_ref, certified, genesis, holds};
 use crate::conformance::{RegionPlace, ValidatorPlace};
-use crate::{RegionBatch, RegionStore, StoreError, ValidatorBatch, ValidatorStore};
+use crate::{RegionBatch, RegionStore, Snapshot, StoreError, ValidatorBatch, ValidatorStore};
 use async_trait::async_trait;
-use kaldrix_types::Genesis;
+use kaldrix_types::{Anchor, Digest, Genesis, StateKey, StateValue};
 use sqlx::{ConnectOptions, Connection, Row};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -48,6 +48,15 @@ mod validator {
 mod region {
     use super::Folder;
     crate::region_store_tests!(Folder::new());
+}
+
+/// The files as a killed process leaves them: the store is neither closed nor moved out of its log.
+fn copy_files(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| format!("{}{suffix}", path.display());
+        std::fs::copy(name(from), name(to)).unwrap();
+    }
 }
 
 async fn raw(folder: &Folder, sql: &'static str) {
@@ -92,6 +101,20 @@ async fn a_store_of_a_newer_version_is_left_alone() {
     raw(&folder, "PRAGMA user_version = 1000").await;
     let error = ValidatorPlace::open(&folder, &genesis).await.map(|_| ()).unwrap_err();
     assert_eq!(error, StoreError::TooNew { found: 1000, known: schema::VALIDATOR.version() });
+}
+
+#[tokio::test]
+async fn a_store_of_a_format_that_nothing_reads_any_more_is_named() {
+    let (folder, genesis) = (Folder::new(), genesis("one"));
+    ValidatorPlace::open(&folder, &genesis).await.unwrap().close().await.unwrap();
+    raw(&folder, "PRAGMA user_version = 1").await;
+    let error = ValidatorPlace::open(&folder, &genesis).await.map(|_| ()).unwrap_err();
+    assert_eq!(error, StoreError::TooOld { found: 1, oldest: schema::OLDEST });
+    let region = Folder::new();
+    RegionPlace::open(&region, &genesis).await.unwrap().close().await.unwrap();
+    raw(&region, "PRAGMA user_version = 1").await;
+    let error = SqliteRegionStore::open_read_only(&region.file(), genesis.chain_id()).await.map(|_| ()).unwrap_err();
+    assert_eq!(error, StoreError::TooOld { found: 1, oldest: schema::OLDEST });
 }
 
 #[tokio::test]
@@ -191,18 +214,54 @@ async fn what_a_validator_was_told_is_durable_is_there_after_its_process_is_kill
     let store = ValidatorPlace::open(&folder, &genesis).await.unwrap();
     let mut chain = Chain::default();
     for _ in 0..20 {
-        let batch = ValidatorBatch { blocks: vec![], executed: vec![Arc::new(chain.transfers(0..50))] };
+        let batch = ValidatorBatch { executed: vec![Arc::new(chain.transfers(0..50))], ..ValidatorBatch::default() };
         store.write(batch).await.unwrap();
     }
-    // The files as a killed process leaves them: the store is neither closed nor moved out of its log.
-    std::fs::create_dir(copy.0.path().join("nested")).unwrap();
-    for suffix in ["", "-wal"] {
-        let name = |folder: &Folder| folder.0.path().join(format!("nested/store.sqlite{suffix}"));
-        std::fs::copy(name(&folder), name(&copy)).unwrap();
-    }
+    copy_files(&folder.file(), &copy.file());
     // The last bytes of the log were being written when the power went.
     let log = std::fs::File::options().append(true).open(copy.0.path().join("nested/store.sqlite-wal")).unwrap();
     std::io::Write::write_all(&mut &log, &[7; 1000]).unwrap();
     let store = ValidatorPlace::open(&copy, &genesis).await.unwrap();
     assert_eq!(store.last_commit().await.unwrap().map(|commit| commit.digest()), Some(chain.digest));
+}
+
+#[tokio::test]
+async fn a_validator_that_is_killed_while_it_installs_a_snapshot_has_what_it_had_before() {
+    let (folder, halfway, done) = (Folder::new(), Folder::new(), Folder::new());
+    let genesis = genesis("one");
+    let store = ValidatorPlace::open(&folder, &genesis).await.unwrap();
+    let mut chain = Chain::default();
+    let before = chain.commit(vec![], vec![holds(address(3), 7)]);
+    let own = block(block_ref(1, 0, 1), 100, true);
+    let executed = vec![Arc::new(before.clone())];
+    store.write(ValidatorBatch { blocks: vec![own.clone()], executed, ..ValidatorBatch::default() }).await.unwrap();
+    let state = store.state_page(None, 100).await.unwrap();
+
+    let mut skipped = Checkpoints::default();
+    skipped.over(&[before.clone(), chain.empty()]);
+    let tail = [chain.empty(), chain.empty()];
+    let checkpoint = skipped.over(&tail);
+    // More than the writer's cache holds, so that its log is full of pages that do not count yet.
+    let value = StateValue::Anchor(Anchor { timestamp_ms: 1, metadata: vec![7; 256 * 1024].into() });
+    let (from, to) = (folder.file(), halfway.file());
+    let records = (0..=255u8).map(move |n| {
+        if n == 255 {
+            copy_files(&from, &to);
+        }
+        (StateKey::Anchor(address(n), Digest::ZERO), value.clone())
+    });
+    let executed = tail.iter().cloned().map(Arc::new).collect();
+    store.install(Snapshot { records: Box::new(records), executed, checkpoints: vec![certified(&checkpoint)] }).await.unwrap();
+    copy_files(&folder.file(), &done.file());
+    let log = |folder: &Folder| std::fs::metadata(format!("{}-wal", folder.file().display())).unwrap().len();
+    assert!(log(&halfway) > 16 << 20, "the log has only {} bytes", log(&halfway));
+
+    let old = ValidatorPlace::open(&halfway, &genesis).await.unwrap();
+    assert_eq!(old.executed(1, 10, usize::MAX).await, Ok(vec![before]));
+    assert_eq!((old.own_last_block().await, old.state_page(None, 100).await), (Ok(Some(own)), Ok(state)));
+    assert_eq!(old.last_checkpoint().await, Ok(None));
+    let new = ValidatorPlace::open(&done, &genesis).await.unwrap();
+    assert_eq!((new.first_commit().await, new.own_last_block().await), (Ok(Some(3)), Ok(None)));
+    assert_eq!(new.last_commit().await, Ok(Some(tail[1].commit.clone())));
+    assert_eq!(new.state_page(None, 1_000).await.unwrap().records.len(), 256);
 }

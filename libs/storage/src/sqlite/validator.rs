@@ -1,16 +1,17 @@
 //! A validator's store in one SQLite file.
 
 use super::connect::{WriterLock, open_readers, open_writer};
-use super::writer::{Job, QUEUE_MAX, Tip, Writer};
-use super::{blob, database_error, digest, int, row_limit, schema, small, state};
-use crate::{BlockCursor, StatePage, StoreError, StoredBlock, ValidatorBatch, ValidatorStore};
+use super::writer::{Alone, Job, QUEUE_MAX, Tips, Writer};
+use super::{blob, bound, checkpoints, database_error, digest, int, row_limit, schema, small, state, within};
+use crate::{BlockCursor, Snapshot, StatePage, StoreError, StoredBlock, StoredCheckpoint, ValidatorBatch, ValidatorStore};
 use async_trait::async_trait;
 use bytes::Bytes;
 use kaldrix_types::{
-    BlockRef, ChainId, Commit, CommitIndex, Digest, ExecutedCommit, Genesis, Round, StateKey, StateValue, ValidatorIndex, decode,
+    BlockRef, CertifiedCheckpoint, ChainId, Commit, CommitIndex, Epoch, ExecutedCommit, Genesis, Round, StateKey, StateValue,
+    ValidatorIndex, decode,
 };
 use sqlx::sqlite::{SqliteRow, SqliteSynchronous};
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use std::path::Path;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +22,7 @@ const REFERENCES_MAX: i64 = 4096;
 /// References looked at per author for [`ValidatorStore::blocks_above`].
 const REFERENCES_PER_AUTHOR_MAX: i64 = 512;
 
-/// See the [module](super); every block and commit is kept.
+/// See the [module](super).
 pub struct SqliteValidatorStore {
     chain: ChainId,
     jobs: mpsc::Sender<Job>,
@@ -38,29 +39,26 @@ impl SqliteValidatorStore {
     pub async fn open(path: &Path, genesis: &Genesis) -> Result<Self, StoreError> {
         let lock = WriterLock::take(path)?;
         let mut connection = open_writer(path, SqliteSynchronous::Full, &schema::VALIDATOR, genesis).await?;
-        let tip = read_tip(&mut connection).await?;
+        let tips = Tips::read(&mut connection).await?;
         let readers = open_readers(path, READERS).await?;
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(Writer { connection, tip, jobs: queue, lock }.run());
+        tokio::spawn(Writer { connection, tips, jobs: queue, lock }.run());
         Ok(Self { chain: genesis.chain_id(), jobs, readers })
     }
 
-    async fn ask(&self, job: impl FnOnce(oneshot::Sender<Result<(), StoreError>>) -> Job) -> Result<(), StoreError> {
+    async fn ask<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)?
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, StoreError> {
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<Sqlite>, StoreError> {
         self.readers.acquire().await.map_err(database_error)
     }
-}
 
-async fn read_tip(connection: &mut SqliteConnection) -> Result<Tip, StoreError> {
-    let query = sqlx::query("SELECT idx, digest FROM commits ORDER BY idx DESC LIMIT 1");
-    match query.fetch_optional(connection).await.map_err(database_error)? {
-        Some(row) => Ok(Tip { index: int(&row, 0)?, digest: digest(&row, 1)? }),
-        None => Ok(Tip { index: 0, digest: Digest::ZERO }),
+    /// A transaction for several reads that must fit together: blocks are pruned, and everything is replaced by a snapshot, meanwhile.
+    async fn moment(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.readers.begin().await.map_err(database_error)
     }
 }
 
@@ -78,17 +76,9 @@ fn listed(row: &SqliteRow) -> Result<Listed, StoreError> {
     Ok(Listed { id: int(row, 0)?.cast_signed(), reference, own: int(row, 4)? != 0, size: small(row, 5)? })
 }
 
-/// As many of the first items as `limit_bytes` allows, at least one.
-fn within<T>(items: Vec<T>, limit_bytes: usize, size: impl Fn(&T) -> usize) -> Vec<T> {
-    let mut bytes = 0usize;
-    let mut first = true;
-    items
-        .into_iter()
-        .take_while(|item| {
-            bytes = bytes.saturating_add(size(item));
-            std::mem::take(&mut first) || bytes <= limit_bytes
-        })
-        .collect()
+async fn first_commit(connection: &mut SqliteConnection) -> Result<Option<CommitIndex>, StoreError> {
+    let query = sqlx::query("SELECT idx FROM commits ORDER BY idx LIMIT 1");
+    query.fetch_optional(connection).await.map_err(database_error)?.map(|row| int(&row, 0)).transpose()
 }
 
 async fn load(connection: &mut SqliteConnection, chosen: Vec<Listed>) -> Result<Vec<StoredBlock>, StoreError> {
@@ -111,6 +101,18 @@ impl ValidatorStore for SqliteValidatorStore {
         self.ask(|reply| Job::Write(batch, reply)).await
     }
 
+    async fn install(&self, snapshot: Snapshot) -> Result<(), StoreError> {
+        self.ask(|reply| Job::Alone(Alone::Install(snapshot, reply))).await
+    }
+
+    async fn prune_blocks(&self, below_round: Round, limit: usize) -> Result<usize, StoreError> {
+        self.ask(|reply| Job::Alone(Alone::Prune { below_round, limit, reply })).await
+    }
+
+    async fn first_commit(&self) -> Result<Option<CommitIndex>, StoreError> {
+        first_commit(&mut *self.reader().await?).await
+    }
+
     async fn last_commit(&self) -> Result<Option<Commit>, StoreError> {
         let query = sqlx::query("SELECT commit_bytes FROM commits ORDER BY idx DESC LIMIT 1");
         let row = query.fetch_optional(&self.readers).await.map_err(database_error)?;
@@ -118,31 +120,30 @@ impl ValidatorStore for SqliteValidatorStore {
     }
 
     async fn own_last_block(&self) -> Result<Option<StoredBlock>, StoreError> {
-        let mut connection = self.reader().await?;
-        let query = sqlx::query("SELECT id, round, author, digest, own, size FROM blocks WHERE own = 1 ORDER BY round DESC LIMIT 1");
+        let mut connection = self.moment().await?;
+        // Of two epochs' blocks in one round the later epoch's has the higher id: it was written later.
+        let query =
+            sqlx::query("SELECT id, round, author, digest, own, size FROM blocks WHERE own = 1 ORDER BY round DESC, id DESC LIMIT 1");
         let row = query.fetch_optional(&mut *connection).await.map_err(database_error)?;
         let chosen = row.iter().map(listed).collect::<Result<_, _>>()?;
         Ok(load(&mut connection, chosen).await?.pop())
     }
 
     async fn blocks_after(&self, after: BlockCursor, limit_bytes: usize) -> Result<Vec<StoredBlock>, StoreError> {
-        let mut connection = self.reader().await?;
+        let mut connection = self.moment().await?;
         let query = sqlx::query(
             "SELECT id, round, author, digest, own, size FROM blocks WHERE (round, author, digest) > (?, ?, ?) \
              ORDER BY round, author, digest LIMIT ?",
         );
-        let query = query
-            .bind(after.round.cast_signed())
-            .bind(i64::from(after.author))
-            .bind(after.digest.as_bytes().as_slice())
-            .bind(REFERENCES_MAX);
+        let query =
+            query.bind(bound(after.round)).bind(i64::from(after.author)).bind(after.digest.as_bytes().as_slice()).bind(REFERENCES_MAX);
         let rows = query.fetch_all(&mut *connection).await.map_err(database_error)?;
         let found = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
         load(&mut connection, within(found, limit_bytes, |block| block.size)).await
     }
 
     async fn blocks_above(&self, floors: &[Round], limit_bytes: usize) -> Result<Vec<StoredBlock>, StoreError> {
-        let mut connection = self.reader().await?;
+        let mut connection = self.moment().await?;
         let mut found = Vec::new();
         // Rounds above this may be incomplete: some author has more blocks than were looked at.
         let mut horizon = Round::MAX;
@@ -150,7 +151,7 @@ impl ValidatorStore for SqliteValidatorStore {
             let query = sqlx::query(
                 "SELECT id, round, author, digest, own, size FROM blocks WHERE author = ? AND round > ? ORDER BY round, digest LIMIT ?",
             );
-            let query = query.bind(author).bind(floor.min(&Round::from(u64::MAX >> 1)).cast_signed()).bind(REFERENCES_PER_AUTHOR_MAX);
+            let query = query.bind(author).bind(bound(*floor)).bind(REFERENCES_PER_AUTHOR_MAX);
             let rows = query.fetch_all(&mut *connection).await.map_err(database_error)?;
             let blocks = rows.iter().map(listed).collect::<Result<Vec<_>, _>>()?;
             if blocks.len() as i64 == REFERENCES_PER_AUTHOR_MAX
@@ -185,16 +186,19 @@ impl ValidatorStore for SqliteValidatorStore {
 
     async fn committed_refs_after(&self, round: Round) -> Result<Vec<BlockRef>, StoreError> {
         let query = sqlx::query("SELECT round, author, digest FROM committed WHERE round > ? ORDER BY round, author, digest");
-        let rows = query.bind(round.cast_signed()).fetch_all(&self.readers).await.map_err(database_error)?;
+        let rows = query.bind(bound(round)).fetch_all(&self.readers).await.map_err(database_error)?;
         rows.iter()
             .map(|row| Ok(BlockRef { round: int(row, 0)?, author: ValidatorIndex(small(row, 1)?), digest: digest(row, 2)? }))
             .collect()
     }
 
     async fn executed(&self, from: CommitIndex, limit: usize, limit_bytes: usize) -> Result<Vec<ExecutedCommit>, StoreError> {
-        let mut connection = self.reader().await?;
+        let mut connection = self.moment().await?;
+        if let Some(first) = first_commit(&mut connection).await?.filter(|first| from.max(1) < *first) {
+            return Err(StoreError::Pruned { first });
+        }
         let query = sqlx::query("SELECT idx, size FROM commits WHERE idx >= ? ORDER BY idx LIMIT ?");
-        let query = query.bind(from.cast_signed()).bind(row_limit(limit).min(REFERENCES_MAX));
+        let query = query.bind(bound(from)).bind(row_limit(limit).min(REFERENCES_MAX));
         let rows = query.fetch_all(&mut *connection).await.map_err(database_error)?;
         let found = rows.iter().map(|row| Ok((int(row, 0)?, small(row, 1)?))).collect::<Result<Vec<_>, StoreError>>()?;
         let mut commits = Vec::new();
@@ -206,20 +210,44 @@ impl ValidatorStore for SqliteValidatorStore {
         Ok(commits)
     }
 
+    async fn checkpoint(&self, index: u64) -> Result<Option<StoredCheckpoint>, StoreError> {
+        checkpoints::at(&mut *self.reader().await?, index).await
+    }
+
+    async fn checkpoint_of_commit(&self, commit: CommitIndex) -> Result<Option<StoredCheckpoint>, StoreError> {
+        checkpoints::of_commit(&mut *self.moment().await?, commit).await
+    }
+
+    async fn checkpoints_from(&self, index: u64, limit: usize, limit_bytes: usize) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        checkpoints::from(&mut *self.moment().await?, index, limit, limit_bytes).await
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        checkpoints::last(&mut *self.reader().await?).await
+    }
+
+    async fn last_certified(&self) -> Result<Option<CertifiedCheckpoint>, StoreError> {
+        checkpoints::last_certified(&mut *self.reader().await?).await
+    }
+
+    async fn epoch_ends(&self, from_epoch: Epoch, limit: usize, limit_bytes: usize) -> Result<Vec<CertifiedCheckpoint>, StoreError> {
+        checkpoints::epoch_ends(&mut *self.moment().await?, from_epoch, limit, limit_bytes).await
+    }
+
     async fn state(&self, keys: &[StateKey]) -> Result<Vec<Option<StateValue>>, StoreError> {
         state::read(&mut *self.reader().await?, keys).await
     }
 
     async fn state_page(&self, after: Option<StateKey>, limit: usize) -> Result<StatePage, StoreError> {
-        let mut snapshot = self.readers.begin().await.map_err(database_error)?;
-        let at = read_tip(&mut snapshot).await?.index;
-        let records = state::page(&mut snapshot, &after.map(|key| key.to_bytes()).unwrap_or_default(), limit).await?;
+        let mut connection = self.moment().await?;
+        let at = Tips::read(&mut connection).await?.commit.index;
+        let records = state::page(&mut connection, &after.map(|key| key.to_bytes()).unwrap_or_default(), limit).await?;
         Ok(StatePage { at, records })
     }
 
     async fn close(&self) -> Result<(), StoreError> {
         // The writer is last to close, so that it can move the log into the file and delete it.
         self.readers.close().await;
-        self.ask(Job::Close).await
+        self.ask(|reply| Job::Alone(Alone::Close(reply))).await
     }
 }

@@ -3,11 +3,14 @@
 use crate::codec::{Codec, PROTOCOL};
 use crate::hybrid_tls::HybridTls;
 use crate::message::{Call, PeerRequest, PeerResponse, Reply};
-use crate::network::{P2pConfig, P2pError, PeerHandler, Shared};
+use crate::network::{P2pError, PeerHandler, PeerName};
 use crate::peers::Peers;
+use crate::shared::Shared;
+use crate::{Membership, PeerBinding, Role};
 use futures::StreamExt;
-use kaldrix_types::ValidatorIndex;
+use kaldrix_types::{BlockVerifier, KeyId, ValidatorIndex};
 use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::ConnectedPoint;
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::request_response::{self, Message, OutboundRequestId, ProtocolSupport, ResponseChannel};
@@ -37,28 +40,34 @@ pub(crate) struct Behaviour {
 
 /// A question on its way out.
 pub(crate) struct Ask {
-    pub(crate) peer: ValidatorIndex,
+    /// As the caller named it, and whose key that was then.
+    pub(crate) peer: PeerName,
+    pub(crate) key: KeyId,
     pub(crate) request: PeerRequest,
     pub(crate) reply: oneshot::Sender<Result<PeerResponse, P2pError>>,
 }
 
 enum Sent {
     Hello,
-    Push(ValidatorIndex),
-    Ask(ValidatorIndex, oneshot::Sender<Result<PeerResponse, P2pError>>),
+    Push(KeyId),
+    Ask(PeerName, oneshot::Sender<Result<PeerResponse, P2pError>>),
 }
 
 type Answer = (ResponseChannel<Reply>, Reply);
 
-pub(crate) fn build(identity: Keypair, committee_size: usize) -> Result<Swarm<Behaviour>, String> {
-    let incoming = u32::try_from(4 * committee_size + 16).unwrap_or(u32::MAX);
-    let limits = ConnectionLimits::default()
+/// Room for everybody who belongs here, also while they restart, and for some who do not and are to be told apart.
+fn limits(known_peers: usize) -> ConnectionLimits {
+    let incoming = u32::try_from(4 * known_peers + 16).unwrap_or(u32::MAX);
+    ConnectionLimits::default()
         .with_max_pending_incoming(Some(incoming))
         .with_max_established_incoming(Some(incoming))
-        .with_max_established_per_peer(Some(4));
+        .with_max_established_per_peer(Some(4))
+}
+
+pub(crate) fn build(identity: Keypair, known_peers: usize) -> Result<Swarm<Behaviour>, String> {
     let blocks = request_response::Config::default().with_request_timeout(REQUEST_MAX).with_max_concurrent_streams(STREAMS_MAX);
     let behaviour = Behaviour {
-        limits: connection_limits::Behaviour::new(limits),
+        limits: connection_limits::Behaviour::new(limits(known_peers)),
         ping: ping::Behaviour::new(ping::Config::new().with_interval(Duration::from_secs(5)).with_timeout(Duration::from_secs(5))),
         blocks: request_response::Behaviour::with_codec(Codec, [(PROTOCOL, ProtocolSupport::Full)], blocks),
     };
@@ -90,13 +99,16 @@ pub(crate) async fn wait_for_listen_address(swarm: &mut Swarm<Behaviour>) -> Res
 /// See the module's text.
 pub(crate) struct SwarmTask {
     swarm: Swarm<Behaviour>,
-    config: P2pConfig,
+    verifier: Arc<dyn BlockVerifier + Send + Sync>,
     peers: Peers,
     handler: Arc<dyn PeerHandler>,
     shared: Arc<Shared>,
+    /// What the connections were last brought in line with.
+    membership: Arc<Membership>,
+    binding: Arc<PeerBinding>,
     asked: mpsc::Receiver<Ask>,
     sent: HashMap<OutboundRequestId, Sent>,
-    pushes: HashMap<ValidatorIndex, usize>,
+    pushes: HashMap<KeyId, usize>,
     answers_in: mpsc::Sender<Answer>,
     answers: mpsc::Receiver<Answer>,
 }
@@ -104,14 +116,16 @@ pub(crate) struct SwarmTask {
 impl SwarmTask {
     pub(crate) fn new(
         swarm: Swarm<Behaviour>,
-        config: P2pConfig,
+        verifier: Arc<dyn BlockVerifier + Send + Sync>,
         peers: Peers,
         handler: Arc<dyn PeerHandler>,
         shared: Arc<Shared>,
         asked: mpsc::Receiver<Ask>,
     ) -> Self {
         let (answers_in, answers) = mpsc::channel(ANSWERS_MAX);
-        Self { swarm, config, peers, handler, shared, asked, sent: HashMap::new(), pushes: HashMap::new(), answers_in, answers }
+        let (membership, binding) = (shared.membership(), shared.binding());
+        let (sent, pushes) = (HashMap::new(), HashMap::new());
+        Self { swarm, verifier, peers, handler, shared, membership, binding, asked, sent, pushes, answers_in, answers }
     }
 
     pub(crate) async fn run(mut self, cancel: CancellationToken) {
@@ -122,7 +136,10 @@ impl SwarmTask {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 event = self.swarm.select_next_some() => self.on_event(event),
-                () = shared.wake.notified() => self.send_pushes(),
+                () = shared.wake.notified() => {
+                    self.refresh();
+                    self.send_pushes();
+                }
                 Some((channel, reply)) = self.answers.recv() => {
                     // The asker may be gone.
                     let _ = self.swarm.behaviour_mut().blocks.send_response(channel, reply);
@@ -145,6 +162,33 @@ impl SwarmTask {
         }
     }
 
+    /// Brings the connections in line with a new membership or a new own binding.
+    fn refresh(&mut self) {
+        let (membership, binding) = (self.shared.membership(), self.shared.binding());
+        if !Arc::ptr_eq(&membership, &self.membership) {
+            *self.swarm.behaviour_mut().limits.limits_mut() = limits(membership.size());
+            for (key, peer) in self.peers.bound() {
+                if membership.role(key).is_none() {
+                    tracing::info!(key = %key.short(), "disconnecting: this validator has no place here any more");
+                    self.drop_peer(peer);
+                }
+            }
+            self.membership = membership;
+        }
+        if !Arc::ptr_eq(&binding, &self.binding) {
+            self.binding = binding;
+            for peer in self.peers.all() {
+                self.say_hello(peer);
+            }
+        }
+    }
+
+    fn say_hello(&mut self, peer: PeerId) {
+        let hello = Call::Hello(self.binding.as_ref().clone());
+        let id = self.swarm.behaviour_mut().blocks.send_request(&peer, hello);
+        self.sent.insert(id, Sent::Hello);
+    }
+
     fn drop_peer(&mut self, peer: PeerId) {
         // Not being connected any more is what is wanted.
         let _ = self.swarm.disconnect_peer_id(peer);
@@ -152,19 +196,21 @@ impl SwarmTask {
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                self.peers.connected(peer_id, Instant::now());
-                if self.peers.validator_of(&peer_id).is_none() {
-                    let hello = Call::Hello(self.config.binding.clone());
-                    let id = self.swarm.behaviour_mut().blocks.send_request(&peer_id, hello);
-                    self.sent.insert(id, Sent::Hello);
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
+                let dialed = match &endpoint {
+                    ConnectedPoint::Dialer { address, .. } => Some(address),
+                    ConnectedPoint::Listener { .. } => None,
+                };
+                self.peers.connected(peer_id, dialed, Instant::now());
+                match self.peers.key_of(&peer_id) {
+                    None => self.say_hello(peer_id),
+                    Some(key) => self.shared.bound(key, dialed.is_some()),
                 }
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => {
-                if let Some(validator) = self.peers.disconnected(&peer_id, Instant::now()) {
-                    self.shared.outbox().queues.remove(&validator);
-                    self.pushes.remove(&validator);
-                    tracing::info!(%validator, "disconnected");
+                if let Some(key) = self.peers.disconnected(&peer_id, Instant::now()) {
+                    self.forget(key);
+                    tracing::info!(name = self.membership.name(key), key = %key.short(), "disconnected");
                 }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Blocks(event)) => self.on_blocks(event),
@@ -192,22 +238,26 @@ impl SwarmTask {
     }
 
     fn on_call(&mut self, peer: PeerId, call: Call, channel: ResponseChannel<Reply>) {
-        let from = self.peers.validator_of(&peer);
+        let from = self.role_of(&peer);
         match (call, from) {
             (Call::Hello(binding), _) => {
                 if self.bind(peer, &binding) {
-                    let reply = Reply::Hello(self.config.binding.clone());
+                    let reply = Reply::Hello(self.binding.as_ref().clone());
                     let _ = self.swarm.behaviour_mut().blocks.send_response(channel, reply);
                 }
             }
             (Call::Garbage(what), from) => {
-                self.handler.on_garbage(from, &what);
+                self.handler.on_garbage(from.map(index), &what);
                 self.drop_peer(peer);
             }
             (_, None) => {
                 let _ = self.swarm.behaviour_mut().blocks.send_response(channel, Reply::Unbound);
             }
-            (Call::Push(block), Some(from)) => {
+            (Call::Push(_), Some(Role::Candidate | Role::Guest)) => {
+                // Whoever is an epoch ahead may be a member there already, so this is nothing to complain about.
+                let _ = self.swarm.behaviour_mut().blocks.send_response(channel, Reply::Ack);
+            }
+            (Call::Push(block), Some(Role::Member(from))) => {
                 let (handler, answers) = (Arc::clone(&self.handler), self.answers_in.clone());
                 // Bounded: libp2p hands over no more than STREAMS_MAX unanswered requests per connection.
                 tokio::spawn(async move {
@@ -216,10 +266,15 @@ impl SwarmTask {
                 });
             }
             (Call::Ask(request), Some(from)) if !request.is_within_limits() => {
-                self.handler.on_garbage(Some(from), "a question over its limits");
+                self.handler.on_garbage(Some(index(from)), "a question over its limits");
                 self.drop_peer(peer);
             }
+            (Call::Ask(_), Some(Role::Guest)) => {
+                let answer = PeerResponse::Refused("catching up; your key is not known here yet".to_owned());
+                let _ = self.swarm.behaviour_mut().blocks.send_response(channel, Reply::Answer(answer));
+            }
             (Call::Ask(request), Some(from)) => {
+                let from = index(from);
                 let (handler, answers) = (Arc::clone(&self.handler), self.answers_in.clone());
                 tokio::spawn(async move {
                     let answer = handler.on_request(from, request).await.within_limits();
@@ -251,7 +306,7 @@ impl SwarmTask {
         if let request_response::OutboundFailure::Io(io) = error
             && io.kind() == std::io::ErrorKind::InvalidData
         {
-            self.handler.on_garbage(self.peers.validator_of(&peer), &io.to_string());
+            self.handler.on_garbage(self.role_of(&peer).map(index), &io.to_string());
             self.drop_peer(peer);
         }
         if let Some(sent) = self.sent.remove(&id) {
@@ -269,20 +324,36 @@ impl SwarmTask {
         }
     }
 
+    /// What the peer may do under the newest membership; `None` when it has not said who it is, or has no place here.
+    fn role_of(&self, peer: &PeerId) -> Option<Role> {
+        self.shared.membership().role(self.peers.key_of(peer)?)
+    }
+
     /// Whether the peer is bound now; one that shows a wrong binding is dropped.
-    fn bind(&mut self, peer: PeerId, binding: &crate::PeerBinding) -> bool {
-        let verdict = binding.check(&peer, &self.config.committee, self.config.verifier.as_ref());
-        let verdict = verdict.and_then(|v| if v == self.config.own { Err("the binding names this validator") } else { Ok(v) });
+    fn bind(&mut self, peer: PeerId, binding: &PeerBinding) -> bool {
+        let membership = self.shared.membership();
+        let key = binding.key().id();
+        let verdict = if key == self.binding.key().id() {
+            Err("the binding names this validator")
+        } else {
+            let role = membership.role(key).ok_or("the binding names an unknown validator");
+            role.and_then(|role| binding.check(&peer, membership.chain(), self.verifier.as_ref()).map(|()| role))
+        };
         match verdict {
-            Ok(validator) => {
-                if self.peers.validator_of(&peer) != Some(validator) {
-                    tracing::info!(%validator, "connected");
+            Ok(role) => {
+                let name = membership.name(key);
+                if self.peers.key_of(&peer) != Some(key) {
+                    tracing::info!(name, key = %key.short(), ?role, "connected");
                 }
-                if let Some(old) = self.peers.bind(peer, validator, Instant::now()) {
+                let replaced = self.peers.bind(peer, key, name, Instant::now());
+                if let Some(old) = replaced.peer {
                     self.drop_peer(old);
-                    self.pushes.remove(&validator);
+                    self.pushes.remove(&key);
                 }
-                self.shared.outbox().queues.entry(validator).or_default();
+                if let Some(former) = replaced.key {
+                    self.forget(former);
+                }
+                self.shared.bound(key, self.peers.is_dialed(&peer));
                 true
             }
             Err(what) => {
@@ -293,8 +364,13 @@ impl SwarmTask {
         }
     }
 
+    fn forget(&mut self, key: KeyId) {
+        self.shared.unbound(key);
+        self.pushes.remove(&key);
+    }
+
     fn ask(&mut self, ask: Ask) {
-        let Some(peer) = self.peers.peer_of(ask.peer) else {
+        let Some(peer) = self.peers.peer_of(ask.key) else {
             let _ = ask.reply.send(Err(P2pError::NotConnected(ask.peer)));
             return;
         };
@@ -302,7 +378,7 @@ impl SwarmTask {
         self.sent.insert(id, Sent::Ask(ask.peer, ask.reply));
     }
 
-    fn push_done(&mut self, to: ValidatorIndex) {
+    fn push_done(&mut self, to: KeyId) {
         if let Some(in_flight) = self.pushes.get_mut(&to) {
             *in_flight = in_flight.saturating_sub(1);
         }
@@ -310,19 +386,26 @@ impl SwarmTask {
     }
 
     fn send_pushes(&mut self) {
-        for to in self.peers.bound() {
-            let Some(peer) = self.peers.peer_of(to) else { continue };
+        for (to, peer) in self.peers.bound() {
             loop {
                 let in_flight = self.pushes.entry(to).or_default();
                 if *in_flight >= PUSHES_IN_FLIGHT_MAX {
                     break;
                 }
-                let Some(block) = self.shared.outbox().queues.get_mut(&to).and_then(std::collections::VecDeque::pop_front) else { break };
+                let Some(block) = self.shared.next_push(to) else { break };
                 *in_flight += 1;
                 let id = self.swarm.behaviour_mut().blocks.send_request(&peer, Call::Push(block));
                 self.sent.insert(id, Sent::Push(to));
             }
         }
+    }
+}
+
+/// How the handler knows one who may do this.
+fn index(role: Role) -> ValidatorIndex {
+    match role {
+        Role::Member(index) => index,
+        Role::Candidate | Role::Guest => ValidatorIndex::OBSERVER,
     }
 }
 

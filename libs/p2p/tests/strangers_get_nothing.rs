@@ -4,7 +4,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{Node, Notes, addresses, anywhere, binding, committee, eventually, identity, node_at, peer_id, signature};
+use common::{Node, Notes, addresses, anywhere, binding, committee, eventually, identity, key, node_at, peer_id, signature};
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
 use kaldrix_p2p::{PeerBinding, PeerRequest, PeerResponse};
 use kaldrix_types::{ChainId, Digest, ValidatorIndex, encode};
@@ -59,7 +59,7 @@ struct Saw {
 
 /// Connects, sends `questions`, answers the other's questions with `reply`, and watches.
 async fn stranger(node: &Node, identity: Keypair, questions: Vec<Vec<u8>>, reply: Vec<u8>, patience: Duration) -> Saw {
-    let protocol = [(StreamProtocol::new("/kaldrix/blocks/1"), ProtocolSupport::Full)];
+    let protocol = [(StreamProtocol::new("/kaldrix/blocks/2"), ProtocolSupport::Full)];
     let mut swarm = SwarmBuilder::with_existing_identity(identity)
         .with_tokio()
         .with_tcp(tcp::Config::default(), tls::Config::new, yamux::Config::default)
@@ -111,13 +111,13 @@ async fn an_impostor_with_a_forged_binding_gets_nothing_and_is_disconnected() {
     let chain = committee.chain();
     let (my_id, real_id) = (peer_id(&me), peer_id(&identity(2)));
     let forged = [
-        ("validator 2's signature for validator 1", binding(&committee, chain, 2, 1, &me)),
-        ("another chain", binding(&committee, other_chain, 1, 1, &me)),
-        ("another peer id's binding", binding(&committee, chain, 1, 1, &identity(2))),
-        ("another peer id's signature", PeerBinding::new(ValidatorIndex(1), &my_id, signature(&committee, chain, 1, 1, &real_id))),
-        ("another index", PeerBinding::new(ValidatorIndex(2), &my_id, signature(&committee, chain, 1, 1, &my_id))),
-        ("an unknown validator", PeerBinding::new(ValidatorIndex(400), &my_id, signature(&committee, chain, 1, 1, &my_id))),
-        ("the node's own index", binding(&committee, chain, 0, 0, &me)),
+        ("validator 2's signature for validator 1", PeerBinding::new(key(1), &my_id, signature(chain, &key(2), &key(1), &my_id))),
+        ("another chain", binding(other_chain, key(1), &me)),
+        ("another peer id's binding", binding(chain, key(1), &identity(2))),
+        ("another peer id's signature", PeerBinding::new(key(1), &my_id, signature(chain, &key(1), &key(1), &real_id))),
+        ("another key", PeerBinding::new(key(2), &my_id, signature(chain, &key(1), &key(1), &my_id))),
+        ("an unknown validator", binding(chain, key(40), &me)),
+        ("the node's own key", binding(chain, key(0), &me)),
     ];
     for (how, forged) in forged {
         let node = lonely_node().await;
@@ -170,7 +170,7 @@ async fn a_bound_validator_that_sends_garbage_is_named() {
     let node = lonely_node().await;
     let committee = committee(4);
     let identity = identity(2);
-    let hello = frame(HELLO, &encode(&binding(&committee, committee.chain(), 1, 1, &identity)));
+    let hello = frame(HELLO, &encode(&binding(committee.chain(), key(1), &identity)));
     let garbage = vec![vec![0xff; 100]; 40];
     let questions = [vec![hello.clone()], garbage].concat();
     let saw = stranger(&node, identity, questions, hello, Duration::from_secs(3)).await;
@@ -182,7 +182,7 @@ async fn a_bound_validator_that_sends_garbage_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_validator_at_a_wrong_address_is_still_itself() {
-    // The book of node 1 says "2" where node 0 listens: bindings decide, not addresses.
+    // The book of node 1 says "v2" where node 0 listens: bindings decide, not addresses.
     let committee = committee(4);
     let zero = node_at(&committee, 0, anywhere(), &[], Notes::default()).await;
     let one = node_at(&committee, 1, anywhere(), &[(2, zero.address.clone()), (3, addresses(1)[0].clone())], Notes::default()).await;

@@ -5,7 +5,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{Notes, addresses, anywhere, cluster, committee, config, eventually, identity, node_at};
-use kaldrix_p2p::{P2pError, PeerRequest, PeerResponse, RESPONSE_BYTES_MAX};
+use kaldrix_p2p::{CATCH_UP_BYTES_MAX, P2pError, PeerRequest, PeerResponse, RESPONSE_BYTES_MAX, STATE_PAGE_RECORDS_MAX};
 use kaldrix_types::{BlockRef, Digest, ValidatorIndex};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +56,25 @@ async fn requests_are_answered_and_their_limits_hold() {
     let more = network.request(ValidatorIndex(1), above(u32::try_from(RESPONSE_BYTES_MAX).unwrap() + 1)).await.unwrap();
     assert!(matches!(more, PeerResponse::Refused(_)));
     let nobody = network.request(ValidatorIndex(9), PeerRequest::LastOwnBlock(ValidatorIndex(0))).await;
-    assert_eq!(nobody, Err(P2pError::NotConnected(ValidatorIndex(9))));
+    assert_eq!(nobody, Err(P2pError::NotConnected(ValidatorIndex(9).into())));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_catches_up_gets_checkpoints_state_and_commits_in_bounded_answers() {
+    let (nodes, _) = cluster(&committee(4), None).await;
+    let ask = |request| nodes[0].network.request(ValidatorIndex(1), request);
+    let checkpoints = ask(PeerRequest::Checkpoints { from_index: 1, epoch_ends_only: true, limit: 2 }).await.unwrap();
+    assert_eq!(checkpoints, PeerResponse::Checkpoints(vec![Bytes::from_static(b"checkpoint"); 2]));
+    let page = |limit| PeerRequest::StatePage { after: Some(kaldrix_types::StateKey::Epoch), limit };
+    let records = Bytes::from(vec![2; 100]);
+    assert_eq!(ask(page(100)).await.unwrap(), PeerResponse::StatePage { at: 7, records, is_last: true });
+    assert_eq!(ask(page(STATE_PAGE_RECORDS_MAX + 1)).await, Err(P2pError::TooMuch));
+    let executed = |bytes: usize| PeerRequest::Executed { from: 1, limit_bytes: u32::try_from(bytes).unwrap() };
+    let full = ask(executed(CATCH_UP_BYTES_MAX)).await.unwrap();
+    assert!(matches!(full, PeerResponse::Executed(commits) if commits[0].len() == CATCH_UP_BYTES_MAX));
+    assert!(matches!(ask(executed(CATCH_UP_BYTES_MAX + 1)).await.unwrap(), PeerResponse::Refused(_)));
+    let part = ask(PeerRequest::ExecutedPart { index: 1, offset: 1 << 40 }).await.unwrap();
+    assert_eq!(part, PeerResponse::Part { total_bytes: 1 << 40, bytes: Bytes::new() });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +133,7 @@ async fn a_validator_may_come_back_with_another_peer_id() {
     // The new process runs while the former one is still there.
     let mut new = config(&committee, 1, anywhere(), &book[..1]);
     new.identity = identity(77);
-    new.binding = common::binding(&committee, committee.chain(), 1, 1, &new.identity);
+    new.binding = common::binding(committee.chain(), common::key(1), &new.identity);
     let notes = Arc::new(Notes::default());
     let (network, ..) = kaldrix_p2p::start(new, notes.clone(), CancellationToken::new()).await.unwrap();
     eventually("the new one is connected", || network.connected().len() == 1).await;

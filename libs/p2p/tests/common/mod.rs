@@ -3,9 +3,13 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kaldrix_p2p::{BlockNetwork, P2pConfig, P2pError, PeerBinding, PeerHandler, PeerRequest, PeerResponse, binding_digest, start};
+use kaldrix_p2p::{
+    BlockNetwork, Candidate, Membership, P2pConfig, P2pError, PeerBinding, PeerHandler, PeerRequest, PeerResponse, binding_digest, start,
+};
 use kaldrix_types::hash::Context;
-use kaldrix_types::{BlockVerifier, ChainId, Committee, Digest, PublicKey, Purpose, Scheme, Validator, ValidatorIndex, signing_message};
+use kaldrix_types::{
+    Address, BlockVerifier, ChainId, Committee, Digest, PublicKey, Purpose, Scheme, Validator, ValidatorIndex, signing_message,
+};
 use libp2p::identity::Keypair;
 use libp2p::{Multiaddr, PeerId};
 use std::sync::{Arc, Mutex};
@@ -26,14 +30,28 @@ impl BlockVerifier for ToyVerifier {
     }
 }
 
+/// Session key of the validator "v{i}".
+pub fn key(i: u8) -> PublicKey {
+    PublicKey::new(Scheme::Ed25519, vec![i + 1; 32]).unwrap()
+}
+
+pub fn chain() -> ChainId {
+    ChainId(Digest([9; 32]))
+}
+
+/// A committee of these validators in this order: name and key are each one's own in every epoch.
+pub fn committee_of(epoch: u64, members: &[u8]) -> Arc<Committee> {
+    let validator =
+        |i: &u8| Validator { name: format!("v{i}"), region: "r".into(), stake: 1, key: key(*i), operator: Address([i + 10; 32]) };
+    Arc::new(Committee::new(chain(), epoch, members.iter().map(validator).collect()).unwrap())
+}
+
 pub fn committee(size: u8) -> Arc<Committee> {
-    let validator = |i: u8| Validator {
-        name: format!("v{i}"),
-        region: "r".into(),
-        stake: 1,
-        key: PublicKey::new(Scheme::Ed25519, vec![i + 1; 32]).unwrap(),
-    };
-    Arc::new(Committee::new(ChainId(Digest([9; 32])), 0, (0..size).map(validator).collect()).unwrap())
+    committee_of(0, &(0..size).collect::<Vec<_>>())
+}
+
+pub fn candidate(i: u8) -> Candidate {
+    Candidate { name: format!("v{i}"), key: key(i) }
 }
 
 pub fn identity(seed: u8) -> Keypair {
@@ -44,16 +62,16 @@ pub fn peer_id(identity: &Keypair) -> PeerId {
     identity.public().to_peer_id()
 }
 
-/// What `signer`'s key says, on `chain`, about `peer` being `claimed`.
-pub fn signature(committee: &Committee, chain: ChainId, signer: u16, claimed: u16, peer: &PeerId) -> Bytes {
-    let key = &committee.get(ValidatorIndex(signer)).unwrap().key;
-    toy_signature(key, &signing_message(Purpose::PeerBinding, chain, binding_digest(peer, ValidatorIndex(claimed))))
+/// What `signer` says, on `chain`, about `peer` being the owner of `claimed`.
+pub fn signature(chain: ChainId, signer: &PublicKey, claimed: &PublicKey, peer: &PeerId) -> Bytes {
+    toy_signature(signer, &signing_message(Purpose::PeerBinding, chain, binding_digest(peer, claimed.id())))
 }
 
-/// As [`signature`], with the statement around it.
-pub fn binding(committee: &Committee, chain: ChainId, signer: u16, claimed: u16, identity: &Keypair) -> PeerBinding {
+/// The true statement that `identity` belongs to `key`.
+pub fn binding(chain: ChainId, key: PublicKey, identity: &Keypair) -> PeerBinding {
     let peer = peer_id(identity);
-    PeerBinding::new(ValidatorIndex(claimed), &peer, signature(committee, chain, signer, claimed, &peer))
+    let signature = signature(chain, &key, &key, &peer);
+    PeerBinding::new(key, &peer, signature)
 }
 
 #[derive(Default)]
@@ -77,6 +95,12 @@ impl PeerHandler for Notes {
             }
             PeerRequest::BlocksAbove { limit_bytes, .. } => PeerResponse::Blocks(vec![Bytes::from(vec![1; limit_bytes as usize])]),
             PeerRequest::LastOwnBlock(_) => PeerResponse::Refused(format!("you are {from}")),
+            PeerRequest::Checkpoints { limit, .. } => PeerResponse::Checkpoints(vec![Bytes::from_static(b"checkpoint"); limit as usize]),
+            PeerRequest::StatePage { limit, .. } => {
+                PeerResponse::StatePage { at: 7, records: Bytes::from(vec![2; limit as usize]), is_last: true }
+            }
+            PeerRequest::Executed { limit_bytes, .. } => PeerResponse::Executed(vec![Bytes::from(vec![3; limit_bytes as usize])]),
+            PeerRequest::ExecutedPart { offset, .. } => PeerResponse::Part { total_bytes: offset, bytes: Bytes::new() },
         }
     }
     fn on_garbage(&self, from: Option<ValidatorIndex>, what: &str) {
@@ -100,17 +124,26 @@ impl Node {
     }
 }
 
-pub fn config(committee: &Arc<Committee>, own: u16, listen: Multiaddr, peers: &[(u16, Multiaddr)]) -> P2pConfig {
-    let identity = identity(u8::try_from(own).unwrap() + 1);
+/// Validator "v{own}" as the committee knows it; peers by the numbers in their names.
+pub fn config(committee: &Committee, own: u16, listen: Multiaddr, peers: &[(u16, Multiaddr)]) -> P2pConfig {
+    let own_seed = u8::try_from(own).unwrap();
+    let identity = identity(own_seed + 1);
     P2pConfig {
         listen,
-        own: ValidatorIndex(own),
-        committee: Arc::clone(committee),
-        peers: peers.iter().map(|(i, a)| (ValidatorIndex(*i), a.clone())).collect(),
-        binding: binding(committee, committee.chain(), own, own, &identity),
+        own_name: format!("v{own}"),
+        membership: Arc::new(Membership::new(committee, [])),
+        peers: peers.iter().map(|(i, a)| (format!("v{i}"), a.clone())).collect(),
+        binding: binding(committee.chain(), key(own_seed), &identity),
         identity,
         verifier: Arc::new(ToyVerifier),
     }
+}
+
+/// Starts what `config` says, and keeps the notes.
+pub async fn node_with(config: P2pConfig, index: u16) -> Node {
+    let (notes, cancel) = (Arc::new(Notes::default()), CancellationToken::new());
+    let (network, address, task) = start(config, notes.clone(), cancel.clone()).await.unwrap();
+    Node { index: ValidatorIndex(index), network, address, notes, cancel, task }
 }
 
 pub async fn node_at(committee: &Arc<Committee>, own: u16, listen: Multiaddr, peers: &[(u16, Multiaddr)], notes: Notes) -> Node {

@@ -3,13 +3,13 @@
 use crate::error::CryptoServiceError;
 use kaldrix_crypto::{KeyFile, SecretKey, SecretString};
 use kaldrix_service_kit::{Config, Owner};
-use kaldrix_types::{ChainId, Genesis, PublicKey};
+use kaldrix_types::{ChainId, Genesis, PublicKey, Scheme};
 use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// The audit log becomes `<name>.1` at this size, so that both together take at most twice as much: about 250,000 signatures each.
+/// The audit log becomes `<name>.1` at this size, so that both together take at most twice as much: about 180,000 signatures each.
 pub const AUDIT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Prepared keys kept for batch verification; a few kilobytes each.
 pub const KEY_CACHE_CAPACITY: u64 = 4_096;
@@ -31,10 +31,10 @@ pub struct Settings {
     pub validator: String,
     /// The chain that the key signs for.
     pub chain: ChainId,
-    /// The key that the genesis has for this validator.
-    pub genesis_key: PublicKey,
+    /// Names and keys of the validators of the genesis. This one may be none of them, or have another key by now.
+    pub genesis_keys: Vec<(String, PublicKey)>,
     /// The scheme that `[crypto] signature_algorithm` names.
-    pub scheme: &'static str,
+    pub scheme: Scheme,
     /// Keystore.
     pub key_file: PathBuf,
     /// File with its passphrase.
@@ -49,20 +49,20 @@ impl Settings {
     /// Takes what concerns this service, and reads the genesis.
     ///
     /// # Errors
-    /// [`CryptoServiceError::Config`] when the genesis is missing, wrong, or has no such validator.
+    /// [`CryptoServiceError::Config`] when the genesis is missing or wrong.
     pub fn from_config(config: &Config) -> Result<Self, CryptoServiceError> {
         let path = &config.dag.genesis;
         let wrong = |reason: String| CryptoServiceError::Config(format!("the genesis file {}: {reason}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
         let genesis = Genesis::from_json(&text).map_err(|e| wrong(e.to_string()))?;
         let validator = config.dag.validator.clone();
-        let own = genesis.validators.iter().find(|v| v.name == validator);
-        let own = own.ok_or_else(|| wrong(format!("it has no validator {validator:?}, which dag.validator names")))?;
+        let algorithm = config.crypto.signature_algorithm.as_str();
+        let scheme = algorithm.parse().map_err(|e| CryptoServiceError::Config(format!("crypto.signature_algorithm: {e}")))?;
         Ok(Self {
             listen: config.crypto.listen,
             chain: genesis.chain_id(),
-            genesis_key: own.key.clone(),
-            scheme: config.crypto.signature_algorithm.as_str(),
+            genesis_keys: genesis.validators.into_iter().map(|v| (v.name, v.key)).collect(),
+            scheme,
             key_file: config.crypto.key_file.clone(),
             passphrase_file: config.crypto.passphrase_file.clone(),
             guard_file: config.crypto.guard_file.clone(),
@@ -83,8 +83,15 @@ impl Settings {
     /// [`CryptoServiceError::Keystore`], or [`CryptoServiceError::Config`] when it is another key or scheme than configured.
     pub fn load_key(&self) -> Result<SecretKey, CryptoServiceError> {
         let file = self.open_key_file()?;
-        let passphrase = self.passphrase_file.as_deref().map(read_passphrase).transpose()?;
-        Ok(file.unlock(passphrase.as_ref())?)
+        Ok(file.unlock(self.read_passphrase()?.as_ref())?)
+    }
+
+    /// The passphrase of all key files, if they have one.
+    ///
+    /// # Errors
+    /// [`CryptoServiceError::Config`] when its file cannot be read.
+    pub fn read_passphrase(&self) -> Result<Option<SecretString>, CryptoServiceError> {
+        self.passphrase_file.as_deref().map(read_passphrase).transpose()
     }
 
     /// The public half of [`Settings::load_key`], without the passphrase.
@@ -98,13 +105,17 @@ impl Settings {
     fn open_key_file(&self) -> Result<KeyFile, CryptoServiceError> {
         let file = KeyFile::open(&self.key_file)?;
         let name = self.key_file.display();
-        if file.scheme().as_str() != self.scheme {
+        if file.scheme() != self.scheme {
             let (found, expected) = (file.scheme(), self.scheme);
             return Err(CryptoServiceError::Config(format!("{name} holds a {found} key, but crypto.signature_algorithm is {expected}")));
         }
-        if *file.public_key() != self.genesis_key {
-            let validator = &self.validator;
-            return Err(CryptoServiceError::Config(format!("{name} holds another key than the genesis has for validator {validator}")));
+        let validator = &self.validator;
+        if let Some((other, _)) = self.genesis_keys.iter().find(|(name, key)| key == file.public_key() && name != validator) {
+            let what = format!("{name} holds another key than the genesis has for validator {validator}: it is {other}'s");
+            return Err(CryptoServiceError::Config(what));
+        }
+        if !self.genesis_keys.iter().any(|(_, key)| key == file.public_key()) {
+            tracing::info!(%validator, "the main key is none of the genesis: it counts once it is registered on the chain");
         }
         Ok(file)
     }

@@ -3,6 +3,7 @@
 use crate::core::desk::DeskError;
 use crate::core::guard::GuardError;
 use crate::core::policy::PolicyError;
+use crate::core::session::SessionKeyError;
 use kaldrix_api::{ApiError, ErrorCode};
 use kaldrix_crypto::KeystoreError;
 use std::path::PathBuf;
@@ -20,6 +21,9 @@ pub enum CryptoServiceError {
     /// The double-sign guard.
     #[error(transparent)]
     Guard(#[from] GuardError),
+    /// Further session keys.
+    #[error(transparent)]
+    SessionKeys(#[from] SessionKeyError),
     /// The audit log cannot be opened.
     #[error("the audit log {path}: {source}", path = path.display())]
     Audit {
@@ -38,7 +42,7 @@ pub enum CryptoServiceError {
 
 /// Whether `error` is a verdict about the request, rather than a failure of this machine.
 pub(crate) const fn is_refusal(error: &DeskError) -> bool {
-    matches!(error, DeskError::Policy(_) | DeskError::Conflict { .. } | DeskError::Past { .. })
+    matches!(error, DeskError::Policy(_) | DeskError::Conflict { .. } | DeskError::Past { .. } | DeskError::UnknownKey(_))
 }
 
 /// What the caller sees. Refusals say why and are final; failures say no more than that there was one.
@@ -46,6 +50,7 @@ pub(crate) fn status(error: &DeskError) -> Status {
     match error {
         DeskError::Conflict { .. } => Status::already_exists(error.to_string()),
         DeskError::Policy(PolicyError::GenesisRound) => Status::invalid_argument(error.to_string()),
+        DeskError::UnknownKey(_) => Status::not_found(error.to_string()),
         DeskError::Past { .. } | DeskError::Policy(_) => Status::failed_precondition(error.to_string()),
         DeskError::Guard(_) | DeskError::Audit(_) | DeskError::Sign(_) => ApiError::from(ErrorCode::Internal).into(),
     }

@@ -34,6 +34,7 @@ pub struct Metrics {
     pub(crate) batches: Gauge,
     pub(crate) refused_busy: Counter,
     pub(crate) cached_keys: Gauge,
+    pub(crate) session_keys: Gauge,
 }
 
 impl Metrics {
@@ -48,6 +49,7 @@ impl Metrics {
             batches: Gauge::default(),
             refused_busy: Counter::default(),
             cached_keys: Gauge::default(),
+            session_keys: Gauge::default(),
         };
         registry.register("sign_requests", "Requests to sign, by purpose and outcome", metrics.requests.clone());
         registry.register("sign_duration_seconds", "Policy, guard, audit and signature of one request", metrics.sign_seconds.clone());
@@ -57,6 +59,7 @@ impl Metrics {
         registry.register("verify_batches_open", "Batches that wait or run", metrics.batches.clone());
         registry.register("requests_refused_busy", "Requests refused because the queue was full", metrics.refused_busy.clone());
         registry.register("cached_keys", "Prepared public keys in the cache", metrics.cached_keys.clone());
+        registry.register("session_keys", "Session keys that can sign", metrics.session_keys.clone());
         metrics
     }
 
@@ -66,6 +69,7 @@ impl Metrics {
             Purpose::PeerBinding => "peer_binding",
             Purpose::Transaction => "transaction",
             Purpose::Checkpoint => "checkpoint",
+            Purpose::ValidatorKey => "validator_key",
         };
         let outcome = outcome.map_or("failed", Outcome::as_str);
         self.requests.get_or_create(&Request { purpose, outcome }).inc();

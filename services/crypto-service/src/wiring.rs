@@ -3,10 +3,11 @@
 use crate::config::{AUDIT_BYTES_MAX, BATCHES_WAITING_MAX, KEY_CACHE_CAPACITY, REQUEST_BYTES_MAX, SIGNING_WAITING_MAX, Settings};
 use crate::core::audit::AuditLog;
 use crate::core::desk::SigningDesk;
-use crate::core::guard::Guard;
+use crate::core::guard::{Guard, Origin};
 use crate::core::policy::Policy;
+use crate::core::session::SessionKeys;
 use crate::error::CryptoServiceError;
-use crate::grpc::{CryptoGrpc, Signing, Verification};
+use crate::grpc::{CryptoGrpc, NewKeys, Signing, Verification};
 use crate::metrics::Metrics;
 use kaldrix_crypto::Verifier;
 use kaldrix_proto::crypto::crypto_service_server::CryptoServiceServer;
@@ -40,7 +41,8 @@ pub fn run(config: &Path) -> ExitCode {
 pub fn run_new_guard(config: &Path) -> ExitCode {
     kaldrix_service_kit::service_main(config, Service::CryptoService, |config, supervisor| async move {
         let settings = Settings::from_config(&config)?;
-        Guard::create(&settings.guard_file, settings.load_public_key()?.id(), settings.chain).map_err(CryptoServiceError::from)?;
+        Guard::create(&settings.guard_file, settings.load_public_key()?.id(), settings.chain, Origin::ExistingKey)
+            .map_err(CryptoServiceError::from)?;
         tracing::info!(path = %settings.guard_file.display(), "created the double-sign guard");
         supervisor.token().cancel();
         Ok(())
@@ -62,7 +64,8 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
     let desk = tokio::task::spawn_blocking(move || open_desk(&opened)).await.map_err(|e| CryptoServiceError::Worker(e.to_string()))??;
     let (epoch, round) = desk.last_signed();
     metrics.signed_up_to(round);
-    tracing::info!(validator = %settings.validator, key = ?desk.public_key(), epoch, round, "the key is ready; signed up to this round");
+    let keys = desk.public_keys();
+    tracing::info!(validator = %settings.validator, ?keys, epoch, round, "the keys are ready; signed up to this round");
 
     let token = supervisor.token();
     let name = |task: &str| format!("{}/crypto-service/{task}", settings.validator);
@@ -72,11 +75,11 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
     }
     let (failures, failed) = mpsc::channel(1);
     supervisor.spawn(name("signing"), watch(failed, token.clone()));
-    let public_key = desk.public_key().clone();
     let signing = Signing::new(desk, SIGNING_WAITING_MAX, failures, Arc::clone(&metrics));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let verification = Verification::new(Verifier::new(KEY_CACHE_CAPACITY), threads, BATCHES_WAITING_MAX, metrics);
-    let service = CryptoServiceServer::new(CryptoGrpc::new(settings.owner(), public_key, signing, verification))
+    let new_keys = NewKeys::new(settings.clone());
+    let service = CryptoServiceServer::new(CryptoGrpc::new(settings.owner(), settings.chain, signing, new_keys, verification))
         .max_decoding_message_size(REQUEST_BYTES_MAX);
     let grpc = server.local_addr();
     supervisor.spawn(name("grpc"), server.serve(Routes::new(service), token));
@@ -92,7 +95,11 @@ fn open_desk(settings: &Settings) -> Result<SigningDesk, CryptoServiceError> {
     }
     let audit = AuditLog::open(&settings.audit_log, AUDIT_BYTES_MAX)
         .map_err(|source| CryptoServiceError::Audit { path: settings.audit_log.clone(), source })?;
-    Ok(SigningDesk::new(Arc::new(key), Policy::validator(settings.chain), guard, audit))
+    let mut desk = SigningDesk::new(Arc::new(key), Policy::validator(settings.chain), guard, audit);
+    for (key, guard) in SessionKeys::beside(&settings.key_file, settings.chain).load(settings.read_passphrase()?.as_ref())? {
+        desk.add(Arc::new(key), guard);
+    }
+    Ok(desk)
 }
 
 /// Ends the service by name when signing is not safe any more.

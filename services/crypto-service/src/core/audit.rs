@@ -4,7 +4,7 @@
 //! the signature leaves; it survives a crash of the process, while the double-sign guard is what survives a crash of the machine.
 
 use crate::core::policy::Request;
-use kaldrix_types::{Digest, Epoch, Round, TimestampMs};
+use kaldrix_types::{Digest, Epoch, KeyId, Round, TimestampMs};
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,6 +25,8 @@ pub enum Outcome {
     RefusedPast,
     /// Refused by the policy.
     RefusedPolicy,
+    /// Refused: no such key here.
+    RefusedUnknownKey,
 }
 
 impl Outcome {
@@ -37,6 +39,7 @@ impl Outcome {
             Self::RefusedConflict => "refused_conflict",
             Self::RefusedPast => "refused_past",
             Self::RefusedPolicy => "refused_policy",
+            Self::RefusedUnknownKey => "refused_unknown_key",
         }
     }
 }
@@ -46,12 +49,31 @@ struct Line<'a> {
     time_ms: TimestampMs,
     caller: &'a str,
     purpose: &'static str,
+    key: KeyId,
     #[serde(skip_serializing_if = "Option::is_none")]
     epoch: Option<Epoch>,
     #[serde(skip_serializing_if = "Option::is_none")]
     round: Option<Round>,
-    digest: Digest,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<Digest>,
     decision: Outcome,
+}
+
+/// One request, as it is written down.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'a> {
+    /// This machine's clock.
+    pub time_ms: TimestampMs,
+    /// Who asked.
+    pub caller: &'a str,
+    /// For a signature of which key.
+    pub key: KeyId,
+    /// For what.
+    pub request: &'a Request,
+    /// What would be, or was, signed over; `None` when that depends on a key that is not here.
+    pub digest: Option<Digest>,
+    /// What became of it.
+    pub decision: Outcome,
 }
 
 /// An open audit log.
@@ -85,12 +107,15 @@ impl AuditLog {
     ///
     /// # Errors
     /// Whatever the file system says; the signature must not leave then.
-    pub fn append(&mut self, time_ms: TimestampMs, caller: &str, request: &Request, decision: Outcome) -> io::Result<()> {
+    pub fn append(&mut self, entry: &Entry<'_>) -> io::Result<()> {
+        let Entry { time_ms, caller, key, request, digest, decision } = *entry;
         let (purpose, epoch, round) = match request {
             Request::Block { epoch, round, .. } => ("block", Some(*epoch), Some(*round)),
             Request::PeerBinding { .. } => ("peer_binding", None, None),
+            Request::Evidence(_) => ("evidence", None, None),
+            Request::KeyProof { .. } => ("key_proof", None, None),
         };
-        let mut line = serde_json::to_vec(&Line { time_ms, caller, purpose, epoch, round, digest: request.digest(), decision })?;
+        let mut line = serde_json::to_vec(&Line { time_ms, caller, purpose, key, epoch, round, digest, decision })?;
         line.push(b'\n');
         if self.bytes > 0 && self.bytes + line.len() as u64 > self.bytes_max {
             self.rotate()?;
@@ -121,6 +146,11 @@ mod tests {
         Request::Block { chain: ChainId::default(), epoch: 2, round, digest: Digest([0xab; 32]) }
     }
 
+    fn append(log: &mut AuditLog, time_ms: TimestampMs, caller: &str, request: &Request, decision: Outcome) {
+        let digest = Some(Digest([0xab; 32]));
+        log.append(&Entry { time_ms, caller, key: Digest([0xcd; 32]), request, digest, decision }).unwrap();
+    }
+
     fn lines(path: &Path) -> Vec<serde_json::Value> {
         fs::read_to_string(path).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect()
     }
@@ -130,14 +160,15 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("audit.jsonl");
         let mut log = AuditLog::open(&path, 1 << 20).unwrap();
-        log.append(17, "spiffe://x/\"quoted\"\n", &request(7), Outcome::RefusedConflict).unwrap();
+        append(&mut log, 17, "spiffe://x/\"quoted\"\n", &request(7), Outcome::RefusedConflict);
         let binding = Request::PeerBinding { chain: ChainId::default(), digest: Digest([1; 32]) };
-        log.append(18, "b", &binding, Outcome::Signed).unwrap();
+        append(&mut log, 18, "b", &binding, Outcome::Signed);
         let lines = lines(&path);
         assert_eq!(lines[0]["caller"], "spiffe://x/\"quoted\"\n");
         assert_eq!((lines[0]["epoch"].as_u64(), lines[0]["round"].as_u64(), lines[0]["time_ms"].as_u64()), (Some(2), Some(7), Some(17)));
         assert_eq!(lines[0]["decision"], Outcome::RefusedConflict.as_str());
         assert_eq!(lines[0]["digest"], "ab".repeat(32));
+        assert_eq!(lines[0]["key"], "cd".repeat(32));
         assert_eq!((lines[1]["purpose"].as_str(), lines[1].get("round")), (Some("peer_binding"), None));
     }
 
@@ -145,10 +176,10 @@ mod tests {
     fn the_log_goes_on_after_a_restart_even_in_the_middle_of_a_line() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("audit.jsonl");
-        AuditLog::open(&path, 1 << 20).unwrap().append(1, "a", &request(1), Outcome::Signed).unwrap();
+        append(&mut AuditLog::open(&path, 1 << 20).unwrap(), 1, "a", &request(1), Outcome::Signed);
         let torn = [fs::read(&path).unwrap(), br#"{"time_ms":2,"cal"#.to_vec()].concat();
         fs::write(&path, torn).unwrap();
-        AuditLog::open(&path, 1 << 20).unwrap().append(3, "a", &request(3), Outcome::Signed).unwrap();
+        append(&mut AuditLog::open(&path, 1 << 20).unwrap(), 3, "a", &request(3), Outcome::Signed);
         let text = fs::read_to_string(&path).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
@@ -161,7 +192,7 @@ mod tests {
         let path = folder.path().join("audit.jsonl");
         let mut log = AuditLog::open(&path, 1000).unwrap();
         for round in 1..=100 {
-            log.append(round, "caller", &request(round), Outcome::Signed).unwrap();
+            append(&mut log, round, "caller", &request(round), Outcome::Signed);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
         for entry in fs::read_dir(folder.path()).unwrap() {

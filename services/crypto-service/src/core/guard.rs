@@ -21,6 +21,18 @@ const FILE_BYTES: u64 = 2 * SLOT_DISTANCE;
 const RECORD_BYTES: usize = 8 + 8 + 32 + 32 + 8 + 8 + 32;
 const SLOT_BYTES: usize = RECORD_BYTES + 32;
 
+/// What the first record of a guard says when its key may have signed before.
+const UNKNOWN_PAST: Digest = Digest([0xff; 32]);
+
+/// Where a guard's key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was made just now: it has signed nothing.
+    NewKey,
+    /// It existed before, and what it signed is not known here.
+    ExistingKey,
+}
+
 /// Why the guard cannot say whether signing is safe. Nothing may be signed then.
 #[derive(Debug, thiserror::Error)]
 pub enum GuardError {
@@ -172,7 +184,7 @@ impl Guard {
     ///
     /// # Errors
     /// [`GuardError::Exists`] or [`GuardError::Io`].
-    pub fn create(path: &Path, key: KeyId, chain: ChainId) -> Result<Self, GuardError> {
+    pub fn create(path: &Path, key: KeyId, chain: ChainId, origin: Origin) -> Result<Self, GuardError> {
         let io = |source| GuardError::Io { path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(|e| match e.kind() {
             io::ErrorKind::AlreadyExists => GuardError::Exists { path: path.to_owned() },
@@ -182,7 +194,8 @@ impl Guard {
         file.set_len(FILE_BYTES).map_err(io)?;
         // Round 0 exists by definition and is never signed: it stands for "nothing yet". Both slots are whole from the start, so that an
         // unreadable one always means something.
-        let last = Record { generation: 1, key, chain, epoch: 0, round: 0, digest: Digest::ZERO };
+        let digest = if origin == Origin::NewKey { Digest::ZERO } else { UNKNOWN_PAST };
+        let last = Record { generation: 1, key, chain, epoch: 0, round: 0, digest };
         file.write_all_at(&Record { generation: 0, ..last }.encode(), 0).map_err(io)?;
         file.write_all_at(&last.encode(), SLOT_DISTANCE).map_err(io)?;
         file.sync_all().map_err(io)?;
@@ -217,6 +230,12 @@ impl Guard {
     #[must_use]
     pub const fn last(&self) -> (Epoch, Round) {
         (self.last.epoch, self.last.round)
+    }
+
+    /// Whether the guard has seen everything that its key ever signed: it was made with the key, or has seen a signature since.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.last.round > 0 || self.last.digest != UNKNOWN_PAST
     }
 
     /// Whether one slot was unreadable when the file was opened: expected after a crash during a write, worth a warning at any rate.
@@ -289,7 +308,7 @@ mod tests {
     fn fresh() -> (TempDir, PathBuf, Guard) {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("guard");
-        let guard = Guard::create(&path, KEY, CHAIN).unwrap();
+        let guard = Guard::create(&path, KEY, CHAIN, Origin::NewKey).unwrap();
         (folder, path, guard)
     }
 
@@ -312,6 +331,7 @@ mod tests {
             assert_eq!(guard.check_and_record(0, base + 4, digest(3)).unwrap(), Decision::Conflict { signed: digest(2) });
             assert_eq!(guard.check_and_record(0, base, digest(1)).unwrap(), Decision::Past { epoch: 0, round: base + 4 });
             assert_eq!(guard.last(), (0, base + 4));
+            assert!(guard.is_complete());
         }
     }
 
@@ -365,7 +385,7 @@ mod tests {
         guard.check_and_record(0, 5, digest(1)).unwrap();
         drop(guard);
         let whole = fs::read(&path).unwrap();
-        assert!(matches!(Guard::create(&path, KEY, CHAIN), Err(GuardError::Exists { .. })));
+        assert!(matches!(Guard::create(&path, KEY, CHAIN, Origin::NewKey), Err(GuardError::Exists { .. })));
         assert!(matches!(Guard::open(&path, digest(9), CHAIN), Err(GuardError::Foreign { what: "key", .. })));
         assert!(matches!(Guard::open(&path, KEY, ChainId(digest(9))), Err(GuardError::Foreign { what: "chain", .. })));
         for damaged in [vec![], vec![0; whole.len()], whole.iter().map(|b| b ^ 0x10).collect(), whole[..SLOT_BYTES - 1].to_vec()] {

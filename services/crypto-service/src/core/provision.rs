@@ -1,6 +1,6 @@
 //! The files of a new key: the keystore and the guard that belongs to it.
 
-use crate::core::guard::{Guard, GuardError};
+use crate::core::guard::{Guard, GuardError, Origin};
 use kaldrix_crypto::{Keystore, KeystoreError, SecretKey, SecretString};
 use kaldrix_types::ChainId;
 use std::path::Path;
@@ -31,7 +31,7 @@ pub fn provision(
     if key_path.exists() {
         return Err(KeystoreError::Exists(key_path.to_owned()).into());
     }
-    Guard::create(guard_path, key.public_key().id(), chain)?;
+    Guard::create(guard_path, key.public_key().id(), chain, Origin::NewKey)?;
     Keystore::create(key_path, key, passphrase)?;
     Ok(())
 }

@@ -60,11 +60,7 @@ fn chain(config: &Config) -> Result<Chain, ConsensusError> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| ConsensusError::Config(format!("the genesis file {} cannot be read: {e}", path.display())))?;
     let genesis = Genesis::from_json(&text).map_err(|e| ConsensusError::Config(format!("the genesis file {}: {e}", path.display())))?;
-    let committee = Arc::new(genesis.committee().map_err(|e| ConsensusError::Config(e.to_string()))?);
-    let name = &config.dag.validator;
-    let own = committee
-        .index_of(name)
-        .ok_or_else(|| ConsensusError::Config(format!("dag.validator is {name:?}, but the genesis has no validator of that name")))?;
+    let committee = genesis.committee().map_err(|e| ConsensusError::Config(e.to_string()))?;
     let expected = config.consensus.num_validators as usize;
     if expected != 0 && expected != committee.size() {
         let found = committee.size();
@@ -82,12 +78,15 @@ fn chain(config: &Config) -> Result<Chain, ConsensusError> {
             "consensus.block_reward is {found}, but this chain's is {reward}: it is the chain's to say"
         )));
     }
-    let config = CoreConfig {
+    let validator = config.dag.validator.clone();
+    let core = CoreConfig {
         min_round_delay_ms: config.consensus.block_time_target_ms,
         idle_round_delay_ms: config.consensus.idle_block_time_ms,
         leader_timeout_ms: config.consensus.leader_timeout_ms,
         gc_depth: genesis.parameters.gc_depth,
         leaders_per_round: genesis.parameters.leaders_per_round,
+        schedule_commits: genesis.parameters.schedule_commits,
+        ..CoreConfig::default()
     };
-    Ok(Chain { committee, own, config })
+    Ok(Chain { id: committee.chain(), validator, config: core })
 }

@@ -4,7 +4,8 @@
 //!   ledger-api ─SubmitTransactions─▶ admission ─▶ ┌────────┐ ─proposal─▶ durable ─▶ signed (crypto-service) ─▶ sent (libp2p)
 //!   peers ─blocks─▶ verify ────────────────────▶ │  core  │
 //!                                                 │ thread │ ─headers─▶ consensus-service ─commits─▶ execute ─▶ durable ─▶ region-sync
-//!   peers ◀─missing ancestors── fetch ◀────────── └────────┘
+//!   peers ◀─missing ancestors── fetch ◀────────── └────────┘                                       │
+//!                                                     ▲ votes, next epoch ─── checkpoints ◀───────┘
 //! ```
 //!
 //! It never decides the order (consensus-service does, from headers) and never holds a key (crypto-service does). What is streamed to
@@ -14,6 +15,8 @@ mod core;
 mod error;
 mod grpc;
 mod metrics;
+mod peers;
+mod recovery;
 mod tasks;
 pub mod wiring;
 

@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use kaldrix_consensus::{Action, ConsensusCore, CoreConfig, CoreStatus, Decision, Recovered, StakeSchedule};
 use kaldrix_proto::consensus::{CommitDecision, DriveResponse, HeaderEntry, Hello, Propose, drive_response};
 use kaldrix_proto::{DecodeError, decode_bcs, digest};
-use kaldrix_types::{ChainId, Commit, Committee, Header, ValidatorIndex, encode, limits};
+use kaldrix_types::{ChainId, Commit, Committee, CommitteeParts, Epoch, Header, ValidatorIndex, encode, limits};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +13,15 @@ const COMMIT_BYTES_MAX: usize = 16 << 20;
 /// Blocks whose traces are remembered until they are ordered.
 const TRACED_BLOCKS_MAX: usize = 1_024;
 
+/// Longest encoding of a committee: 1,000 validators with the largest keys.
+const COMMITTEE_BYTES_MAX: usize = 8 << 20;
+
 /// What does not change while the service runs.
 #[derive(Clone)]
 pub(crate) struct Chain {
-    pub(crate) committee: Arc<Committee>,
-    pub(crate) own: ValidatorIndex,
+    pub(crate) id: ChainId,
+    /// This validator's name: its seat may be another in each epoch, or none.
+    pub(crate) validator: String,
     pub(crate) config: CoreConfig,
 }
 
@@ -30,11 +34,14 @@ pub(crate) enum SessionError {
     Other { what: &'static str, found: String, expected: String },
     #[error("the headers have a hole: {0}")]
     Broken(String),
+    #[error("the epoch's validators form no committee: {0}")]
+    Committee(#[from] kaldrix_types::CommitteeError),
 }
 
 /// See the module's text.
 pub(crate) struct Session {
     core: ConsensusCore,
+    epoch: Epoch,
     started: Instant,
     metrics: Arc<Metrics>,
     traces: HashMap<kaldrix_types::BlockRef, Vec<String>>,
@@ -43,18 +50,20 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn begin(chain: &Chain, hello: &Hello, metrics: Arc<Metrics>) -> Result<Self, SessionError> {
         let found = ChainId(digest("chain_id", &hello.chain_id)?);
-        if found != chain.committee.chain() {
-            return Err(SessionError::Other { what: "chain", found: found.to_string(), expected: chain.committee.chain().to_string() });
+        // Committees change with the epochs; who they are is on the ledger, which this validator's dag-service executes.
+        let parts: CommitteeParts = decode_bcs("committee", &hello.committee, COMMITTEE_BYTES_MAX)?;
+        let committee = Arc::new(Committee::try_from(parts)?);
+        for found in [found, committee.chain()] {
+            if found != chain.id {
+                return Err(SessionError::Other { what: "chain", found: found.to_string(), expected: chain.id.to_string() });
+            }
         }
-        if hello.epoch != chain.committee.epoch() {
-            return Err(SessionError::Other {
-                what: "epoch",
-                found: hello.epoch.to_string(),
-                expected: chain.committee.epoch().to_string(),
-            });
+        if hello.epoch != committee.epoch() {
+            return Err(SessionError::Other { what: "epoch", found: hello.epoch.to_string(), expected: committee.epoch().to_string() });
         }
-        if hello.validator != u32::from(chain.own.0) {
-            return Err(SessionError::Other { what: "validator", found: hello.validator.to_string(), expected: chain.own.to_string() });
+        let own = committee.index_of(&chain.validator).unwrap_or(ValidatorIndex::OBSERVER);
+        if hello.validator != u32::from(own.0) {
+            return Err(SessionError::Other { what: "validator", found: hello.validator.to_string(), expected: own.to_string() });
         }
         let last_commit = if hello.last_commit.is_empty() {
             None
@@ -62,10 +71,11 @@ impl Session {
             Some(decode_bcs::<Commit>("last_commit", &hello.last_commit, COMMIT_BYTES_MAX)?)
         };
         let recovered = Recovered { last_commit, own_last_round: hello.own_last_round };
-        let leaders = StakeSchedule::new(&chain.committee);
-        let core = ConsensusCore::new(Arc::clone(&chain.committee), chain.own, chain.config, leaders, recovered, 0);
+        let leaders = StakeSchedule::new(&committee);
+        let config = CoreConfig { epoch_ends_at_ms: Some(hello.epoch_ends_at_ms), ..chain.config };
+        let core = ConsensusCore::new(committee, own, config, leaders, recovered, 0);
         metrics.sessions.inc();
-        Ok(Self { core, started: Instant::now(), metrics, traces: HashMap::new() })
+        Ok(Self { core, epoch: hello.epoch, started: Instant::now(), metrics, traces: HashMap::new() })
     }
 
     pub(crate) fn headers(&mut self, entries: Vec<HeaderEntry>) -> Result<Vec<DriveResponse>, SessionError> {
@@ -102,6 +112,10 @@ impl Session {
     /// When to call [`Self::tick`] if nothing comes before.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.core.next_deadline_ms().map(|ms| self.started + std::time::Duration::from_millis(ms))
+    }
+
+    pub(crate) const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     pub(crate) fn status(&self) -> CoreStatus {

@@ -7,6 +7,7 @@ use kaldrix_proto::consensus::consensus_service_server::ConsensusService;
 use kaldrix_proto::consensus::{DriveRequest, DriveResponse, GetStatusRequest, Hello, Status as ConsensusStatus, drive_request};
 use kaldrix_service_kit::authz::{allow, allow_from};
 use kaldrix_service_kit::identity::{Owner, Service};
+use kaldrix_types::Epoch;
 use parking_lot::Mutex;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,14 +19,16 @@ use tonic::{Request, Response, Status, Streaming};
 /// Answers on their way out. A dag-service that does not take them is held up, not buffered for.
 const ANSWERS_MAX: usize = 256;
 
+/// The running session's own token, and its epoch and where it stands.
+type Current = (CancellationToken, Option<(Epoch, CoreStatus)>);
+
 /// The service's handlers.
 pub(crate) struct ConsensusGrpc {
     chain: Chain,
     owner: Owner,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
-    /// The running session's own token, and where it stands.
-    current: Arc<Mutex<(CancellationToken, Option<CoreStatus>)>>,
+    current: Arc<Mutex<Current>>,
 }
 
 impl ConsensusGrpc {
@@ -59,7 +62,8 @@ impl ConsensusService for ConsensusGrpc {
 
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<ConsensusStatus>, Status> {
         allow(&request, &Service::ALL)?;
-        let status = self.current.lock().1;
+        let current = self.current.lock().1;
+        let status = current.map(|(_, status)| status);
         Ok(Response::new(ConsensusStatus {
             round: status.map_or(0, |s| s.round),
             last_commit_index: status.map_or(0, |s| s.last_commit),
@@ -69,6 +73,8 @@ impl ConsensusService for ConsensusGrpc {
             direct_commits: self.metrics.direct.get(),
             indirect_commits: self.metrics.indirect.get(),
             skipped_leaders: self.metrics.skipped.get(),
+            epoch: current.map_or(0, |(epoch, _)| epoch),
+            leader_timeout_ms: status.map_or(0, |s| s.leader_wait_ms),
         }))
     }
 }
@@ -87,7 +93,7 @@ struct Running {
     session: Session,
     inbound: Streaming<DriveRequest>,
     out: mpsc::Sender<Result<DriveResponse, Status>>,
-    current: Arc<Mutex<(CancellationToken, Option<CoreStatus>)>>,
+    current: Arc<Mutex<Current>>,
     metrics: Arc<Metrics>,
 }
 
@@ -123,7 +129,7 @@ impl Running {
             {
                 let mut current = self.current.lock();
                 if !token.is_cancelled() {
-                    current.1 = Some(self.session.status());
+                    current.1 = Some((self.session.epoch(), self.session.status()));
                 }
             }
             for answer in answers {

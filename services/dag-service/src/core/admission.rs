@@ -5,15 +5,21 @@
 
 use super::hot_state::Snapshot;
 use kaldrix_types::{
-    Account, Address, AssetId, DecodedTransaction, KeyRef, Parameters, PublicKey, RejectCode, Sequence, StateKey, StateValue, TimestampMs,
+    Account, Address, AssetId, Committee, DecodedTransaction, KeyRef, Operation, Parameters, PublicKey, RejectCode, Sequence, StateKey,
+    StateValue, TimestampMs,
 };
 
 /// Records that [`admit`] looks at.
-pub(crate) fn admission_keys(tx: &DecodedTransaction) -> Vec<StateKey> {
+pub(crate) fn admission_keys(tx: &DecodedTransaction, committee: &Committee) -> Vec<StateKey> {
     let body = tx.body();
     let mut keys = vec![StateKey::Account(body.sender), StateKey::Balance(body.sender, AssetId::NATIVE)];
     if body.lane > 0 {
         keys.push(StateKey::Lane(body.sender, body.lane));
+    }
+    if let [Operation::ReportEquivocation { proof }] = &body.operations[..]
+        && let Some(accused) = proof.culprit().and_then(|culprit| committee.get(culprit.author))
+    {
+        keys.push(StateKey::Validator(accused.operator));
     }
     keys
 }
@@ -80,12 +86,14 @@ pub(crate) fn admit<'a>(
     if body.valid_until_ms > clocks.consensus_ms.max(clocks.local_ms).saturating_add(parameters.validity_ms_max) {
         return Err(RejectCode::ValidityTooLong);
     }
-    if body.fee < parameters.minimum_fee {
+    // Evidence is free: whoever brings it does the network a service, and the caller checks it before it is taken in.
+    let is_evidence = body.is_evidence();
+    if body.fee < parameters.minimum_fee && !is_evidence {
         return Err(RejectCode::FeeTooLow);
     }
     let account = account_of(state, body.sender);
     let balance = native_balance(state, body.sender);
-    if account.is_none() && balance == 0 {
+    if account.is_none() && balance == 0 && !is_evidence {
         return Err(RejectCode::UnknownAccount);
     }
     let key = signing_key(tx, account)?;

@@ -41,6 +41,12 @@ impl Feed {
         Self { recent: Mutex::default(), newest: watch::Sender::new(newest), store }
     }
 
+    /// The store was replaced by a snapshot that ends with this commit.
+    pub(crate) fn reset(&self, newest: CommitIndex) {
+        *self.recent.lock() = Recent::default();
+        self.newest.send_replace(newest);
+    }
+
     /// Adds a commit that is durable.
     pub(crate) fn publish(&self, executed: &ExecutedCommit, traces: Arc<[(u32, String)]>) {
         let item = FeedItem { index: executed.commit.index, bytes: encode(executed).into(), traces };

@@ -1,11 +1,12 @@
 //! Typed commands to the core thread and their replies.
 
+use super::epoch::EpochView;
 use crate::error::DagError;
 use bytes::Bytes;
-use kaldrix_dag::{AddError, FetchRequest, RangeRequest, Refused, RequestId};
+use kaldrix_dag::{AddError, ExecutedNotice, FetchWork, NodeStatus, Refused, RejoinAnswer, RequestId};
 use kaldrix_proto::consensus::HeaderEntry;
 use kaldrix_types::{
-    Address, BlockRef, Commit, CommitIndex, DecodedTransaction, Digest, Header, Lane, RejectCode, Round, Sequence, TimestampMs, TxId,
+    BlockRef, Checkpoint, Commit, CommitIndex, DecodedTransaction, Digest, Epoch, RejectCode, Round, Sequence, TimestampMs, TxId,
     ValidatorIndex, VerifiedBlock,
 };
 use std::sync::Arc;
@@ -20,17 +21,6 @@ pub(crate) struct Entry {
     pub(crate) traceparent: String,
 }
 
-/// An unsigned own block.
-pub(crate) struct Proposal {
-    pub(crate) header: Header,
-    pub(crate) body: Bytes,
-    /// What the body holds, decoded.
-    pub(crate) transactions: Vec<DecodedTransaction>,
-    pub(crate) traceparents: Vec<String>,
-    /// It was found in the store at the start: only its signature is missing.
-    pub(crate) is_durable: bool,
-}
-
 /// What consensus-service is told.
 pub(crate) enum Upward {
     Header(HeaderEntry),
@@ -39,18 +29,23 @@ pub(crate) enum Upward {
 
 /// Everything a new consensus session begins with; what comes later goes into the sink.
 pub(crate) struct Replay {
+    pub(crate) epoch: EpochView,
+    /// The last commit that was taken in, of this epoch or the one before.
+    pub(crate) last_commit: Option<Commit>,
     pub(crate) headers: Vec<HeaderEntry>,
     pub(crate) own_last_round: Round,
 }
 
-/// What the mempool must know of an executed commit.
-pub(crate) struct ExecutedNotice {
-    pub(crate) index: CommitIndex,
-    pub(crate) digest: Digest,
-    pub(crate) timestamp_ms: TimestampMs,
-    pub(crate) transactions: u64,
-    pub(crate) lanes: Vec<(Address, Lane, Sequence)>,
-    pub(crate) discarded: Vec<(TxId, RejectCode)>,
+/// Where the core goes on: at the start of an epoch, or where a snapshot ends.
+pub(crate) struct NewEpoch {
+    pub(crate) epoch: EpochView,
+    pub(crate) last_commit: Option<Commit>,
+    /// Blocks of the epoch that are in the store.
+    pub(crate) blocks: Vec<Arc<VerifiedBlock>>,
+    /// Those that a commit holds.
+    pub(crate) committed: Vec<BlockRef>,
+    /// This validator's newest own block in the epoch.
+    pub(crate) last_own: Option<BlockRef>,
 }
 
 /// Where a transaction of this validator's mempool is.
@@ -62,24 +57,15 @@ pub(crate) enum PendingState {
     Dropped(RejectCode),
 }
 
-/// What to ask other validators for.
-#[derive(Default)]
-pub(crate) struct FetchWork {
-    pub(crate) blocks: Vec<FetchRequest>,
-    pub(crate) range: Option<RangeRequest>,
-}
-
 /// For status lines.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct CoreStatus {
-    pub(crate) round: Round,
-    pub(crate) commit_index: CommitIndex,
-    pub(crate) commit_digest: Digest,
-    pub(crate) commit_timestamp_ms: TimestampMs,
+    pub(crate) node: NodeStatus,
+    pub(crate) epoch: Epoch,
+    pub(crate) has_seat: bool,
+    /// Index, digest and time of the last commit that was taken in.
+    pub(crate) last_commit: (CommitIndex, Digest, TimestampMs),
     pub(crate) executed_transactions: u64,
-    pub(crate) mempool_transactions: usize,
-    pub(crate) mempool_bytes: usize,
-    pub(crate) suspended: usize,
 }
 
 /// What the core thread is asked or told.
@@ -87,10 +73,10 @@ pub(crate) enum Command {
     AddBlock { from: ValidatorIndex, block: Arc<VerifiedBlock>, reply: oneshot::Sender<Result<(), Refused>> },
     AddTransactions { entries: Vec<Entry>, reply: oneshot::Sender<Vec<Result<(), AddError>>> },
     Propose { round: Round },
-    OwnBlock(Arc<VerifiedBlock>),
+    OwnBlock { block: Arc<VerifiedBlock>, bytes: Bytes },
     ProposalRefused { round: Round, transactions: Vec<DecodedTransaction> },
     Committed { commit: Commit, reply: oneshot::Sender<Option<Vec<Arc<VerifiedBlock>>>> },
-    Executed(ExecutedNotice),
+    Executed { notice: ExecutedNotice, checkpoint: Option<Checkpoint> },
     TakeTraces { ids: Vec<TxId>, reply: oneshot::Sender<Vec<(u32, String)>> },
     Replay { sink: mpsc::Sender<Upward>, reply: oneshot::Sender<Replay> },
     Fetch { connected: Vec<ValidatorIndex>, reply: oneshot::Sender<FetchWork> },
@@ -99,9 +85,12 @@ pub(crate) enum Command {
     Blocks { refs: Vec<BlockRef>, reply: oneshot::Sender<Vec<Option<Arc<VerifiedBlock>>>> },
     LastBlock { author: ValidatorIndex, reply: oneshot::Sender<Option<Arc<VerifiedBlock>>> },
     OwnRound { round: Round },
+    Rejoin { answers: Vec<RejoinAnswer>, reply: oneshot::Sender<bool> },
     Pending { ids: Vec<TxId>, reply: oneshot::Sender<Vec<PendingState>> },
     Status { reply: oneshot::Sender<CoreStatus> },
     Sweep,
+    Checkpoint(Box<Checkpoint>),
+    BeginEpoch { next: Box<NewEpoch>, reply: oneshot::Sender<()> },
 }
 
 /// The only way to the core thread. Cheap to clone.
@@ -137,8 +126,9 @@ impl CoreHandle {
         self.tell(Command::Propose { round }).await
     }
 
-    pub(crate) async fn own_block(&self, block: Arc<VerifiedBlock>) -> Result<(), DagError> {
-        self.tell(Command::OwnBlock(block)).await
+    /// `bytes` is the block as it is sent and stored.
+    pub(crate) async fn own_block(&self, block: Arc<VerifiedBlock>, bytes: Bytes) -> Result<(), DagError> {
+        self.tell(Command::OwnBlock { block, bytes }).await
     }
 
     /// The round is left out; its transactions wait for another block.
@@ -151,8 +141,19 @@ impl CoreHandle {
         self.ask(|reply| Command::Committed { commit, reply }).await
     }
 
-    pub(crate) async fn executed(&self, notice: ExecutedNotice) -> Result<(), DagError> {
-        self.tell(Command::Executed(notice)).await
+    /// A commit was executed, and perhaps closed a checkpoint.
+    pub(crate) async fn executed(&self, notice: ExecutedNotice, checkpoint: Option<Checkpoint>) -> Result<(), DagError> {
+        self.tell(Command::Executed { notice, checkpoint }).await
+    }
+
+    /// A checkpoint of before the start that still needs this validator's vote.
+    pub(crate) async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), DagError> {
+        self.tell(Command::Checkpoint(Box::new(checkpoint))).await
+    }
+
+    /// Returns when the core goes on there.
+    pub(crate) async fn begin_epoch(&self, next: NewEpoch) -> Result<(), DagError> {
+        self.ask(|reply| Command::BeginEpoch { next: Box::new(next), reply }).await
     }
 
     /// Removes and returns the traces of those transactions that came in here: (position in `ids`, traceparent).
@@ -191,6 +192,11 @@ impl CoreHandle {
     /// This validator may have signed up to `round`: proposes only above it.
     pub(crate) async fn own_round(&self, round: Round) -> Result<(), DagError> {
         self.tell(Command::OwnRound { round }).await
+    }
+
+    /// Whether these answers say enough for this validator to propose.
+    pub(crate) async fn rejoin(&self, answers: Vec<RejoinAnswer>) -> Result<bool, DagError> {
+        self.ask(|reply| Command::Rejoin { answers, reply }).await
     }
 
     pub(crate) async fn pending(&self, ids: Vec<TxId>) -> Result<Vec<PendingState>, DagError> {

@@ -41,6 +41,11 @@ impl HotState {
         Self { inner: RwLock::new(Inner { records: HashMap::new(), durable, consensus_time_ms }), store }
     }
 
+    /// Forgets everything: the store was replaced by a snapshot that ends with `last`.
+    pub(crate) fn reset(&self, last: &Commit) {
+        *self.inner.write() = Inner { records: HashMap::new(), durable: last.index, consensus_time_ms: last.timestamp_ms };
+    }
+
     /// Timestamp of the newest executed commit.
     pub(crate) fn consensus_time_ms(&self) -> TimestampMs {
         self.inner.read().consensus_time_ms

@@ -1,21 +1,23 @@
-//! The core thread: one owner of the block DAG, the mempool and the next proposal.
+//! The core thread: drives the pure [`Node`] and carries its effects to the tasks.
 //!
 //! ```text
 //!   network ──AddBlock──▶ ┌───────────┐ ──Upward (never blocks)──▶ consensus-service
 //!   clients ──AddTx─────▶ │ Validator │ ──Item───▶ persist
-//!   consensus ─Propose──▶ │           │ ──Proposal──▶ propose (sign, send)
-//!   executor ─Executed──▶ └───────────┘ ──wake──▶ fetch
+//!   consensus ─Propose──▶ │   Node    │ ──Proposal──▶ propose (sign, send)
+//!   executor ─Executed──▶ │ Certifier │ ──CertifierEvent──▶ checkpoints
+//!                         └───────────┘ ──wake──▶ fetch
 //! ```
 
-use super::handle::{Command, CoreStatus, Entry, ExecutedNotice, FetchWork, PendingState, Proposal, Replay, Upward};
+use super::epoch::{EpochCell, EpochView};
+use super::handle::{Command, CoreStatus, Entry, NewEpoch, PendingState, Replay, Upward};
 use crate::tasks::persist;
-use kaldrix_dag::{Accepted, AddError, BlockManager, Mempool, ProposalInput, Proposer, RequestId, Synchronizer};
+use bytes::Bytes;
+use kaldrix_checkpoint::{Certifier, CertifierEvent};
+use kaldrix_dag::{AddError, BlockManager, Effect, ExecutedNotice, Limits, Node, NodeConfig, Now, Refused, SyncConfig, Synchronizer};
 use kaldrix_proto::consensus::HeaderEntry;
 use kaldrix_storage::StoredBlock;
-use kaldrix_types::{
-    BlockRef, Commit, CommitVote, DecodedTransaction, RejectCode, Round, TimestampMs, TxId, ValidatorIndex, VerifiedBlock, encode,
-};
-use std::collections::{HashMap, HashSet, VecDeque};
+use kaldrix_types::{BlockRef, Checkpoint, Commit, RejectCode, TimestampMs, TxId, VerifiedBlock, encode};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, mpsc};
@@ -26,90 +28,64 @@ const TRACES_MAX: usize = 4_096;
 const TRACES_PER_BLOCK: usize = 16;
 /// Refusals remembered for clients that ask later.
 const DROPPED_MAX: usize = 20_000;
-/// Votes for recent commits in one block.
-const COMMIT_VOTES_PER_BLOCK: usize = 16;
+/// Events of the certifier that wait for their task. One comes per checkpoint; the task takes them at once.
+const CERTIFIED_WAITING_MAX: usize = 1_024;
 
-/// Fixed settings.
-pub(crate) struct ValidatorConfig {
-    pub(crate) own: ValidatorIndex,
-    pub(crate) gc_depth: u64,
-    pub(crate) transactions_per_block: usize,
-    pub(crate) body_bytes_per_block: usize,
+/// An own block on its way to be signed, with the traces of its transactions.
+pub(crate) struct Proposal {
+    pub(crate) proposal: kaldrix_dag::Proposal,
+    pub(crate) traceparents: Vec<String>,
+    /// It was found in the store at the start: only its signature is missing.
+    pub(crate) is_durable: bool,
 }
 
 /// Where the core's results go.
 pub(crate) struct Outputs {
     pub(crate) persist: mpsc::Sender<persist::Item>,
     pub(crate) proposals: mpsc::Sender<Proposal>,
+    pub(crate) certified: mpsc::Sender<CertifierEvent>,
+    pub(crate) evidence: mpsc::Sender<(Arc<VerifiedBlock>, Arc<VerifiedBlock>)>,
     pub(crate) fetch: Arc<Notify>,
+    pub(crate) epoch: Arc<EpochCell>,
 }
 
 /// See the module's text.
 pub(crate) struct Validator {
-    config: ValidatorConfig,
-    manager: BlockManager,
-    mempool: Mempool,
-    proposer: Proposer,
-    sync: Synchronizer,
+    node: Node,
+    config: NodeConfig,
+    certifier: Certifier,
+    epoch: EpochView,
+    last_commit: Option<Commit>,
     outputs: Outputs,
+    /// Certifier events that found their channel full.
+    certified: VecDeque<CertifierEvent>,
     upward: Option<mpsc::Sender<Upward>>,
-    told_pending: bool,
-    committed: HashSet<BlockRef>,
-    last_own: Option<BlockRef>,
-    own_round_floor: Round,
-    proposing: Option<Round>,
-    /// A round that consensus asked for while the one before was still being signed.
-    wanted: Option<Round>,
-    votes: VecDeque<CommitVote>,
+    /// The own block that was just made: its bytes are here already.
+    fresh: Option<(BlockRef, Bytes)>,
     traces: HashMap<TxId, String>,
     dropped: HashMap<TxId, RejectCode>,
     dropped_order: VecDeque<TxId>,
-    status: CoreStatus,
+    executed_transactions: u64,
     started: Instant,
 }
 
 impl Validator {
-    pub(crate) fn new(config: ValidatorConfig, manager: BlockManager, mempool: Mempool, sync: Synchronizer, outputs: Outputs) -> Self {
+    pub(crate) fn new(node: Node, config: NodeConfig, epoch: EpochView, last_commit: Option<Commit>, outputs: Outputs) -> Self {
         Self {
-            proposer: Proposer::new(config.own),
+            certifier: Certifier::new(Arc::clone(&epoch.committee)),
+            node,
             config,
-            manager,
-            mempool,
-            sync,
+            epoch,
+            last_commit,
             outputs,
+            certified: VecDeque::new(),
             upward: None,
-            told_pending: false,
-            committed: HashSet::new(),
-            last_own: None,
-            own_round_floor: 0,
-            proposing: None,
-            wanted: None,
-            votes: VecDeque::new(),
+            fresh: None,
             traces: HashMap::new(),
             dropped: HashMap::new(),
             dropped_order: VecDeque::new(),
-            status: CoreStatus::default(),
+            executed_transactions: 0,
             started: Instant::now(),
-        }
-    }
-
-    /// Takes back what the store held. Blocks are in the manager already.
-    pub(crate) fn recover(
-        &mut self,
-        last_commit: Option<&Commit>,
-        committed: impl IntoIterator<Item = BlockRef>,
-        last_own: Option<BlockRef>,
-    ) {
-        self.committed = committed.into_iter().collect();
-        self.last_own = last_own;
-        self.own_round_floor = last_own.map_or(0, |b| b.round);
-        if let Some(own) = last_own.and_then(|b| self.manager.get(&b).cloned()) {
-            self.proposer.on_own_block(&self.manager, &own);
-        }
-        if let Some(commit) = last_commit {
-            self.status.commit_index = commit.index;
-            self.status.commit_digest = commit.digest();
-            self.status.commit_timestamp_ms = commit.timestamp_ms;
         }
     }
 
@@ -117,25 +93,27 @@ impl Validator {
     pub(crate) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = commands.blocking_recv() {
             self.handle(command);
+            self.carry_out();
         }
     }
 
     // A reply whose asker is gone is nobody's loss.
     fn handle(&mut self, command: Command) {
+        let now = self.now();
         match command {
             Command::AddBlock { from, block, reply } => {
-                let _ = reply.send(self.add_block(from, block));
+                let _ = reply.send(self.node.add_block(from, block, now));
             }
             Command::AddTransactions { entries, reply } => {
-                let _ = reply.send(self.add_transactions(entries));
+                let _ = reply.send(self.add_transactions(entries, now));
             }
-            Command::Propose { round } => self.propose(round),
-            Command::OwnBlock(block) => self.own_block(block),
-            Command::ProposalRefused { round, transactions } => self.proposal_refused(round, transactions),
+            Command::Propose { round } => self.node.propose(round, now),
+            Command::OwnBlock { block, bytes } => self.own_block(block, bytes, now),
+            Command::ProposalRefused { round, transactions } => self.node.proposal_refused(round, transactions),
             Command::Committed { commit, reply } => {
-                let _ = reply.send(self.on_commit(&commit));
+                let _ = reply.send(self.on_commit(commit));
             }
-            Command::Executed(notice) => self.on_executed(notice),
+            Command::Executed { notice, checkpoint } => self.on_executed(&notice, checkpoint.as_ref(), now),
             Command::TakeTraces { ids, reply } => {
                 let _ = reply.send(self.take_traces(&ids));
             }
@@ -143,77 +121,94 @@ impl Validator {
                 let _ = reply.send(self.replay(sink));
             }
             Command::Fetch { connected, reply } => {
-                let _ = reply.send(self.fetch(&connected));
+                let _ = reply.send(self.node.fetch(&connected, now));
             }
-            Command::Fetched { request, blocks } => self.fetched(request, blocks.as_deref()),
-            Command::RangeFetched { peer, progress } => self.sync.on_range_done(peer, progress, self.monotonic_ms()),
+            Command::Fetched { request, blocks } => self.node.fetched(request, blocks.as_deref(), now),
+            Command::RangeFetched { peer, progress } => self.node.range_fetched(peer, progress, now),
             Command::Blocks { refs, reply } => {
-                let _ = reply.send(refs.iter().map(|r| self.manager.get(r).cloned()).collect());
+                let _ = reply.send(refs.iter().map(|r| self.node.dag().get(r).cloned()).collect());
             }
             Command::LastBlock { author, reply } => {
-                let round = self.manager.highest_accepted_rounds().get(author.as_usize()).copied().unwrap_or(0);
-                let _ = reply.send(self.manager.first_at(round, author).cloned());
+                let _ = reply.send(self.node.last_block(author).cloned());
             }
-            Command::OwnRound { round } => self.own_round_floor = self.own_round_floor.max(round),
+            Command::OwnRound { round } => self.node.own_round(round),
+            Command::Rejoin { answers, reply } => {
+                let _ = reply.send(self.node.rejoin(&answers));
+            }
             Command::Pending { ids, reply } => {
                 let _ = reply.send(ids.iter().map(|id| self.pending_state(id)).collect());
             }
             Command::Status { reply } => {
-                let _ = reply.send(self.current_status());
+                let _ = reply.send(self.status());
             }
-            Command::Sweep => self.sweep(),
-        }
-    }
-
-    fn add_block(&mut self, from: ValidatorIndex, block: Arc<VerifiedBlock>) -> Result<(), kaldrix_dag::Refused> {
-        let reference = block.reference();
-        match self.manager.add(block) {
-            Ok(outcome) => {
-                self.sync.resolved(&reference);
-                self.sync.want(outcome.missing.iter().copied(), from);
-                self.take_in(outcome);
-                self.retry_wanted();
-                Ok(())
-            }
-            Err(refused) => {
-                if matches!(refused, kaldrix_dag::Refused::TooFarAhead { .. }) {
-                    self.sync.saw_round(from, reference.round);
-                    self.outputs.fetch.notify_one();
+            Command::Sweep => {
+                for (id, code) in self.node.sweep(now) {
+                    self.remember_dropped(id, code);
                 }
-                Err(refused)
+            }
+            Command::Checkpoint(checkpoint) => self.vote(&checkpoint),
+            Command::BeginEpoch { next, reply } => {
+                self.begin_epoch(*next);
+                let _ = reply.send(());
             }
         }
     }
 
-    fn retry_wanted(&mut self) {
-        if self.proposing.is_none()
-            && let Some(round) = self.wanted.take()
-        {
-            self.propose(round);
+    /// Carries out what the node wants, in its order.
+    fn carry_out(&mut self) {
+        loop {
+            let effects = self.node.effects();
+            if effects.is_empty() {
+                break;
+            }
+            effects.into_iter().for_each(|effect| self.carry_out_one(effect));
+        }
+        while let Some(event) = self.certified.pop_front() {
+            if let Err(error) = self.outputs.certified.try_send(event) {
+                self.certified.push_front(error.into_inner());
+                break;
+            }
+        }
+        self.certified.truncate(CERTIFIED_WAITING_MAX);
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Accepted(block) => self.accepted(&block),
+            Effect::Pending(pending) => self.send_up(Upward::Pending(pending)),
+            Effect::Propose(proposal) => {
+                let traceparents = self.traces_of(proposal.transactions.iter().map(|tx| tx.id()));
+                let proposal = Proposal { proposal: *proposal, traceparents, is_durable: false };
+                if let Err(error) = self.outputs.proposals.try_send(proposal) {
+                    let kaldrix_dag::Proposal { header, transactions, .. } = error.into_inner().proposal;
+                    self.node.proposal_refused(header.round, transactions);
+                }
+            }
+            Effect::Evidence(first, second) => {
+                tracing::warn!(first = %first.reference(), second = %second.reference(), "two blocks by one author in one round");
+                if self.outputs.evidence.try_send((first, second)).is_err() {
+                    tracing::warn!("too much evidence at once: this one is left to other validators");
+                }
+            }
+            Effect::Fetch => self.outputs.fetch.notify_one(),
+            Effect::EndSession => self.upward = None,
         }
     }
 
-    /// Hands newly accepted blocks on: to the store first, then to consensus.
-    fn take_in(&mut self, outcome: Accepted) {
-        for (first, second) in &outcome.equivocations {
-            tracing::warn!(%first, %second, "two blocks by one author in one round: evidence kept");
-        }
-        for block in outcome.accepted {
-            let reference = block.reference();
-            self.sync.resolved(&reference);
-            let own = reference.author == self.config.own;
-            self.persist(persist::Item::Block(StoredBlock { reference, bytes: encode(block.block()).into(), own }));
-            if own && self.last_own.is_none_or(|last| last.round < reference.round) {
-                // A block of ours that this store does not remember: it was lost, and a peer gave it back.
-                self.last_own = Some(reference);
-                self.own_round_floor = self.own_round_floor.max(reference.round);
-                self.proposer.on_own_block(&self.manager, &block);
-            }
-            self.send_header(&block, Vec::new());
-        }
-        if !outcome.missing.is_empty() {
-            self.outputs.fetch.notify_one();
-        }
+    /// To the store first, then to consensus.
+    fn accepted(&mut self, block: &Arc<VerifiedBlock>) {
+        let reference = block.reference();
+        let fresh = self.fresh.take_if(|(made, _)| *made == reference);
+        let (bytes, traceparents) = match fresh {
+            Some((_, bytes)) => (bytes, self.traces_of(block.transactions().iter().map(|tx| tx.id()))),
+            None => (encode(block.block()).into(), Vec::new()),
+        };
+        let own = reference.author == self.config.own;
+        self.persist(persist::Item::Block(StoredBlock { reference, bytes, own }));
+        // Behind a snapshot, blocks come later than the commits that hold them.
+        let committed = self.node.is_committed(&reference);
+        self.send_up(Upward::Header(HeaderEntry { header: encode(block.header()).into(), committed, traceparents }));
+        self.certified.extend(self.certifier.on_block(block));
     }
 
     /// Blocks this thread while the store's queue is full: that is the back-pressure on peers and clients.
@@ -221,10 +216,6 @@ impl Validator {
         if self.outputs.persist.blocking_send(item).is_err() {
             tracing::debug!("the store task has stopped; the service is draining");
         }
-    }
-
-    fn send_header(&mut self, block: &VerifiedBlock, traceparents: Vec<String>) {
-        self.send_up(Upward::Header(HeaderEntry { header: encode(block.header()).into(), committed: false, traceparents }));
     }
 
     /// Never blocks: when consensus-service does not keep up, the session is given up, and the next one replays.
@@ -236,138 +227,50 @@ impl Validator {
         }
     }
 
-    fn add_transactions(&mut self, entries: Vec<Entry>) -> Vec<Result<(), AddError>> {
-        let (now_ms, consensus_ms) = (self.monotonic_ms(), self.status.commit_timestamp_ms);
-        let results = entries
-            .into_iter()
-            .map(|entry| {
-                let id = entry.tx.id();
-                self.mempool.add(entry.tx, entry.next_sequence, now_ms, consensus_ms).map(|_| {
-                    if !entry.traceparent.is_empty() && self.traces.len() < TRACES_MAX {
-                        self.traces.insert(id, entry.traceparent);
-                    }
-                })
-            })
-            .collect();
-        self.tell_pending();
+    fn add_transactions(&mut self, entries: Vec<Entry>, now: Now) -> Vec<Result<(), AddError>> {
+        let mut results = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let id = entry.tx.id();
+            let added = self.node.add_transaction(entry.tx, entry.next_sequence, now);
+            if added.is_ok() && !entry.traceparent.is_empty() && self.traces.len() < TRACES_MAX {
+                self.traces.insert(id, entry.traceparent);
+            }
+            results.push(added.map(|_| ()));
+        }
         results
     }
 
-    fn tell_pending(&mut self) {
-        let pending = self.mempool.has_ready();
-        if pending != self.told_pending {
-            self.told_pending = pending;
-            self.send_up(Upward::Pending(pending));
-        }
-    }
-
-    fn propose(&mut self, round: Round) {
-        if round <= self.own_round_floor {
-            return;
-        }
-        if self.proposing.is_some() {
-            self.wanted = self.wanted.max(Some(round));
-            return;
-        }
-        let transactions =
-            self.mempool.take(self.config.transactions_per_block, self.config.body_bytes_per_block, self.status.commit_timestamp_ms);
-        let traceparents = transactions.iter().filter_map(|tx| self.traces.get(&tx.id())).take(TRACES_PER_BLOCK).cloned().collect();
-        let input = ProposalInput {
-            round,
-            last_own: self.last_own,
-            now_ms: wall_clock_ms(),
-            transactions: transactions.clone(),
-            commit_votes: self.votes.iter().copied().collect(),
-            checkpoint_votes: Vec::new(),
-        };
-        let Some((header, body)) = self.proposer.build(&self.manager, input) else {
-            tracing::debug!(round, "not proposing: no quorum of the round before");
-            self.mempool.requeue(transactions);
-            self.wanted = Some(round);
-            return;
-        };
-        let decoded = transactions.iter().map(|tx| DecodedTransaction::clone(tx)).collect();
-        let proposal = Proposal { header, body, transactions: decoded, traceparents, is_durable: false };
-        if self.outputs.proposals.try_send(proposal).is_ok() {
-            self.proposing = Some(round);
-            self.votes.clear();
-        } else {
-            self.mempool.requeue(transactions);
-        }
-        self.tell_pending();
-    }
-
-    fn own_block(&mut self, block: Arc<VerifiedBlock>) {
+    fn own_block(&mut self, block: Arc<VerifiedBlock>, bytes: Bytes, now: Now) {
         let reference = block.reference();
-        self.proposing = None;
-        self.own_round_floor = self.own_round_floor.max(reference.round);
-        match self.manager.add(Arc::clone(&block)) {
-            Ok(mut outcome) => {
-                self.last_own = Some(reference);
-                self.proposer.on_own_block(&self.manager, &block);
-                let traceparents = block.transactions().iter().filter_map(|tx| self.traces.get(&tx.id()));
-                let traceparents = traceparents.take(TRACES_PER_BLOCK).cloned().collect();
-                outcome.accepted.retain(|b| b.reference() != reference);
-                self.send_header(&block, traceparents);
-                self.take_in(outcome);
-            }
+        self.fresh = Some((reference, bytes));
+        match self.node.own_block(block, now) {
+            Ok(()) => {}
+            Err(Refused::OtherEpoch) => tracing::debug!(%reference, "the epoch changed while an own block was signed"),
             Err(refused) => tracing::warn!(%reference, %refused, "an own block was not taken in"),
         }
-        self.retry_wanted();
     }
 
-    /// crypto-service will not sign this round: its transactions go back, and the round is left out.
-    fn proposal_refused(&mut self, round: Round, transactions: Vec<DecodedTransaction>) {
-        self.proposing = None;
-        self.mempool.requeue(transactions.into_iter().map(Arc::new));
-        self.own_round_floor = self.own_round_floor.max(round);
-        // Consensus must not wait for this round's own block: a new session tells it where we are.
-        self.upward = None;
-    }
-
-    fn on_commit(&mut self, commit: &Commit) -> Option<Vec<Arc<VerifiedBlock>>> {
-        let blocks: Vec<_> = commit.blocks.iter().map(|b| self.manager.get(b).cloned()).collect::<Option<_>>()?;
-        self.committed.extend(commit.blocks.iter().copied());
-        let gc_round = commit.gc_round.max(commit.leader.round.saturating_sub(self.config.gc_depth));
-        if gc_round > self.manager.gc_round() {
-            self.collect(gc_round);
-        }
+    fn on_commit(&mut self, commit: Commit) -> Option<Vec<Arc<VerifiedBlock>>> {
+        let blocks = self.node.committed(&commit)?;
+        self.last_commit = Some(commit);
         Some(blocks)
     }
 
-    fn collect(&mut self, gc_round: Round) {
-        let collected = self.manager.collect(gc_round);
-        let own = self.config.own;
-        for block in collected.dropped {
-            if !self.committed.remove(&block.reference()) && block.header().author == own {
-                tracing::info!(block = %block.reference(), "an own block was cut by garbage collection; its transactions are proposed again");
-                self.mempool.requeue(block.transactions().iter().cloned().map(Arc::new));
-            }
+    fn on_executed(&mut self, notice: &ExecutedNotice, checkpoint: Option<&Checkpoint>, now: Now) {
+        self.executed_transactions += notice.transactions;
+        for (id, code) in self.node.executed(notice, now) {
+            self.remember_dropped(id, code);
         }
-        self.committed.retain(|b| b.round > gc_round);
-        self.sync.reconcile(&self.manager);
-        self.take_in(collected.outcome);
+        if let Some(checkpoint) = checkpoint {
+            self.vote(checkpoint);
+        }
     }
 
-    fn on_executed(&mut self, notice: ExecutedNotice) {
-        for (sender, lane, next) in notice.lanes {
-            self.mempool.executed(sender, lane, next);
+    fn vote(&mut self, checkpoint: &Checkpoint) {
+        if checkpoint.epoch == self.epoch.committee.epoch() {
+            self.node.vote(checkpoint.vote());
+            self.certified.extend(self.certifier.note_own(checkpoint));
         }
-        let now_ms = self.monotonic_ms();
-        for (id, code) in notice.discarded {
-            if self.mempool.discarded(id, now_ms) {
-                self.remember_dropped(id, code);
-            }
-        }
-        self.status.commit_index = notice.index;
-        self.status.commit_digest = notice.digest;
-        self.status.commit_timestamp_ms = notice.timestamp_ms;
-        self.status.executed_transactions += notice.transactions;
-        self.votes.push_back(CommitVote { index: notice.index, digest: notice.digest });
-        while self.votes.len() > COMMIT_VOTES_PER_BLOCK {
-            self.votes.pop_front();
-        }
-        self.tell_pending();
     }
 
     fn remember_dropped(&mut self, id: TxId, code: RejectCode) {
@@ -382,6 +285,13 @@ impl Validator {
         }
     }
 
+    fn traces_of(&self, ids: impl Iterator<Item = TxId>) -> Vec<String> {
+        if self.traces.is_empty() {
+            return Vec::new();
+        }
+        ids.filter_map(|id| self.traces.get(&id)).take(TRACES_PER_BLOCK).cloned().collect()
+    }
+
     fn take_traces(&mut self, ids: &[TxId]) -> Vec<(u32, String)> {
         if self.traces.is_empty() {
             return Vec::new();
@@ -391,69 +301,74 @@ impl Validator {
     }
 
     fn replay(&mut self, sink: mpsc::Sender<Upward>) -> Replay {
-        let headers = self
-            .manager
-            .blocks_above(self.manager.gc_round())
-            .map(|b| HeaderEntry {
-                header: encode(b.header()).into(),
-                committed: self.committed.contains(&b.reference()),
-                traceparents: Vec::new(),
-            })
-            .collect();
+        // What the node still wants done belongs to the session before: the replay holds it.
+        self.carry_out();
         self.upward = Some(sink);
-        self.told_pending = false;
-        self.tell_pending();
-        Replay { headers, own_last_round: self.own_round_floor.max(self.proposing.unwrap_or(0)) }
+        let kaldrix_dag::Replay { headers, own_last_round } = self.node.replay();
+        let entry = |(block, committed): (Arc<VerifiedBlock>, bool)| HeaderEntry {
+            header: encode(block.header()).into(),
+            committed,
+            traceparents: Vec::new(),
+        };
+        Replay {
+            epoch: self.epoch.clone(),
+            last_commit: self.last_commit.clone(),
+            headers: headers.into_iter().map(entry).collect(),
+            own_last_round,
+        }
     }
 
-    fn fetch(&mut self, connected: &[ValidatorIndex]) -> FetchWork {
-        let now_ms = self.monotonic_ms();
-        for peer in self.manager.committee().indices().filter(|p| *p != self.config.own) {
-            self.sync.set_reachable(peer, connected.contains(&peer), now_ms);
+    /// The next epoch, or a new beginning after a snapshot was taken over.
+    fn begin_epoch(&mut self, next: NewEpoch) {
+        let NewEpoch { epoch, last_commit, blocks, committed, last_own } = next;
+        self.config = NodeConfig { own: epoch.own, ..self.config };
+        let mut manager = BlockManager::new(Arc::clone(&epoch.committee), Limits::default());
+        if let Some(commit) = &last_commit {
+            manager.collect(gc_round_after(commit, self.config.gc_depth));
         }
-        FetchWork { range: self.sync.should_range_sync(&self.manager, now_ms), blocks: self.sync.poll(now_ms) }
-    }
-
-    fn fetched(&mut self, request: RequestId, delivered: Option<&[BlockRef]>) {
-        let now_ms = self.monotonic_ms();
-        match delivered {
-            Some(blocks) => self.sync.on_response(request, blocks, now_ms),
-            None => self.sync.on_failure(request, now_ms),
+        for block in blocks {
+            manager.recover(block);
         }
+        let sync = Synchronizer::new(&epoch.committee, epoch.own, SyncConfig::default());
+        self.node.begin_epoch(self.config, manager, sync);
+        self.node.recover(last_commit.as_ref(), committed, last_own);
+        self.certifier = Certifier::new(Arc::clone(&epoch.committee));
+        self.upward = None;
+        self.fresh = None;
+        self.last_commit = last_commit;
+        self.outputs.epoch.set(epoch.clone());
+        self.epoch = epoch;
     }
 
     fn pending_state(&self, id: &TxId) -> PendingState {
-        if self.mempool.is_in_flight(id) {
+        let mempool = self.node.mempool();
+        if mempool.is_in_flight(id) {
             PendingState::Included
-        } else if self.mempool.contains(id) {
+        } else if mempool.contains(id) {
             PendingState::Queued
         } else {
             self.dropped.get(id).map_or(PendingState::Unknown, |code| PendingState::Dropped(*code))
         }
     }
 
-    fn sweep(&mut self) {
-        let now_ms = self.monotonic_ms();
-        for (id, code) in self.mempool.sweep(now_ms, self.status.commit_timestamp_ms) {
-            self.remember_dropped(id, code);
-        }
-        self.sync.reconcile(&self.manager);
-        self.tell_pending();
-    }
-
-    fn current_status(&self) -> CoreStatus {
+    fn status(&self) -> CoreStatus {
         CoreStatus {
-            round: self.manager.highest_round(),
-            mempool_transactions: self.mempool.len(),
-            mempool_bytes: self.mempool.bytes(),
-            suspended: self.manager.suspended_len(),
-            ..self.status.clone()
+            node: self.node.status(),
+            epoch: self.epoch.committee.epoch(),
+            has_seat: self.epoch.has_seat(),
+            last_commit: self.last_commit.as_ref().map(|c| (c.index, c.digest(), c.timestamp_ms)).unwrap_or_default(),
+            executed_transactions: self.executed_transactions,
         }
     }
 
-    fn monotonic_ms(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    fn now(&self) -> Now {
+        Now { monotonic_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX), wall_ms: wall_clock_ms() }
     }
+}
+
+/// Where garbage collection stands after a commit.
+pub(crate) fn gc_round_after(commit: &Commit, gc_depth: u64) -> u64 {
+    commit.gc_round.max(commit.leader.round.saturating_sub(gc_depth))
 }
 
 /// This machine's clock in ms since the Unix epoch.

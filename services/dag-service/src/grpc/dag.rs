@@ -1,6 +1,6 @@
 //! `kaldrix.dag.v1.DagService`.
 
-use crate::core::{CoreHandle, Feed, FeedItem, HotState, PendingState, SignatureChecks};
+use crate::core::{Checkpoints, CoreHandle, EpochCell, Feed, FeedItem, HotState, PendingState, SignatureChecks};
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use kaldrix_api::{ApiError, ErrorCode};
@@ -9,30 +9,35 @@ use kaldrix_execution::{StateDigester, SupplyAudit};
 use kaldrix_p2p::BlockNetwork;
 use kaldrix_proto::dag::dag_service_server::DagService;
 use kaldrix_proto::dag::{
-    AuditRequest, AuditResponse, ExecutedCommit, GetPendingRequest, GetPendingResponse, GetStatusRequest, Status as DagStatus,
-    SubmitTransactionsRequest, SubmitTransactionsResponse, SubscribeExecutedRequest, Trace, get_pending_response,
+    AuditRequest, AuditResponse, ExecutedCommit, GetCheckpointRequest, GetCheckpointResponse, GetPendingRequest, GetPendingResponse,
+    GetStateProofRequest, GetStateProofResponse, GetStatusRequest, GetTransactionProofRequest, GetTransactionProofResponse,
+    Status as DagStatus, SubmitTransactionsRequest, SubmitTransactionsResponse, SubscribeExecutedRequest, Trace, get_pending_response,
 };
-use kaldrix_proto::transaction_id;
+use kaldrix_proto::{decode_bcs, transaction_id};
 use kaldrix_service_kit::authz::allow;
 use kaldrix_service_kit::identity::Service;
-use kaldrix_storage::ValidatorStore;
-use kaldrix_types::{AssetId, Committee, Parameters, StateKey, StateValue, ValidatorIndex};
+use kaldrix_storage::{StoreError, ValidatorStore};
+use kaldrix_types::{AssetId, Parameters, StateKey, StateValue, ValidatorIndex, encode};
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 const SUBMIT_TRANSACTIONS_MAX: usize = 1_000;
 const PENDING_IDS_MAX: usize = 1_000;
 const AUDIT_PAGE: usize = 2_000;
 const AUDIT_TRIES: usize = 5;
+/// Longest encoded key of a state record.
+const STATE_KEY_BYTES_MAX: usize = 65;
 
 /// The service's handlers.
 pub(crate) struct DagGrpc {
-    pub(crate) committee: Arc<Committee>,
-    pub(crate) own: ValidatorIndex,
+    pub(crate) name: String,
+    pub(crate) epoch: Arc<EpochCell>,
     pub(crate) parameters: Parameters,
+    pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) core: CoreHandle,
     pub(crate) hot: Arc<HotState>,
     pub(crate) checks: Arc<SignatureChecks>,
@@ -41,6 +46,8 @@ pub(crate) struct DagGrpc {
     pub(crate) store: Arc<dyn ValidatorStore>,
     pub(crate) network: Arc<dyn BlockNetwork>,
     pub(crate) metrics: Arc<Metrics>,
+    /// The service is draining: endless answers end, so that their readers turn to another validator at once.
+    pub(crate) closing: CancellationToken,
 }
 
 type ExecutedStream = Pin<Box<dyn futures::Stream<Item = Result<ExecutedCommit, Status>> + Send>>;
@@ -64,8 +71,14 @@ impl DagService for DagGrpc {
     async fn subscribe_executed(&self, request: Request<SubscribeExecutedRequest>) -> Result<Response<ExecutedStream>, Status> {
         allow(&request, &[Service::RegionSync])?;
         let from = request.into_inner().from_index.max(1);
+        if let Err(StoreError::Pruned { first, .. }) = self.feed.page(from).await {
+            return Err(Status::out_of_range(format!(
+                "this validator's history begins with commit {first}: ask another validator for the commits before"
+            )));
+        }
         let (sender, receiver) = mpsc::channel(64);
-        tokio::spawn(feed_out(Arc::clone(&self.feed), from, sender));
+        let (feed, closing) = (Arc::clone(&self.feed), self.closing.clone());
+        tokio::spawn(async move { closing.run_until_cancelled(feed_out(feed, from, sender)).await });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
@@ -95,20 +108,49 @@ impl DagService for DagGrpc {
     async fn get_status(&self, request: Request<GetStatusRequest>) -> Result<Response<DagStatus>, Status> {
         allow(&request, &Service::ALL)?;
         let core = self.core.status().await.map_err(|_| ApiError::from(ErrorCode::NoValidator))?;
-        let name = |index: ValidatorIndex| self.committee.get(index).map(|v| v.name.clone()).unwrap_or_default();
+        let committee = self.epoch.get().committee;
+        let name = |index: ValidatorIndex| committee.get(index).map(|v| v.name.clone()).unwrap_or_default();
+        let (commit_index, commit_digest, commit_timestamp_ms) = core.last_commit;
         Ok(Response::new(DagStatus {
-            validator: name(self.own),
-            round: core.round,
-            commit_index: core.commit_index,
-            commit_digest: Bytes::copy_from_slice(core.commit_digest.as_bytes()),
-            commit_timestamp_ms: core.commit_timestamp_ms,
-            mempool_transactions: core.mempool_transactions as u64,
-            mempool_bytes: core.mempool_bytes as u64,
+            validator: self.name.clone(),
+            round: core.node.round,
+            commit_index,
+            commit_digest: Bytes::copy_from_slice(commit_digest.as_bytes()),
+            commit_timestamp_ms,
+            mempool_transactions: core.node.mempool_transactions as u64,
+            mempool_bytes: core.node.mempool_bytes as u64,
             connected_peers: self.network.connected().into_iter().map(name).collect(),
             executed_transactions: core.executed_transactions,
             consensus_connected: self.metrics.consensus_connected.get() == 1,
-            suspended_blocks: core.suspended as u64,
+            suspended_blocks: core.node.suspended as u64,
+            epoch: core.epoch,
+            own_seat: core.has_seat,
+            checkpoint_index: self.checkpoints.closed_index(),
+            certified_index: self.checkpoints.certified_index(),
+            catching_up: self.checkpoints.is_catching_up(),
         }))
+    }
+
+    async fn get_checkpoint(&self, request: Request<GetCheckpointRequest>) -> Result<Response<GetCheckpointResponse>, Status> {
+        allow(&request, &[Service::LedgerApi])?;
+        let certified = self.certified(request.into_inner().index).await?;
+        Ok(Response::new(GetCheckpointResponse { certified: encode(&certified).into() }))
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        request: Request<GetTransactionProofRequest>,
+    ) -> Result<Response<GetTransactionProofResponse>, Status> {
+        allow(&request, &[Service::LedgerApi])?;
+        let GetTransactionProofRequest { id, commit_index } = request.into_inner();
+        let (proof, checkpoint_index) = self.transaction_proof(transaction_id("id", &id)?, commit_index).await?;
+        Ok(Response::new(GetTransactionProofResponse { proof, checkpoint_index }))
+    }
+
+    async fn get_state_proof(&self, request: Request<GetStateProofRequest>) -> Result<Response<GetStateProofResponse>, Status> {
+        allow(&request, &[Service::LedgerApi])?;
+        let key: StateKey = decode_bcs("key", &request.into_inner().key, STATE_KEY_BYTES_MAX)?;
+        Ok(Response::new(self.state_proof(key).await?))
     }
 
     async fn audit(&self, request: Request<AuditRequest>) -> Result<Response<AuditResponse>, Status> {

@@ -1,13 +1,13 @@
 //! Admission of a batch: decode, look at the state, verify signatures in parallel, hand over to the mempool.
 
 use super::dag::DagGrpc;
-use crate::core::{Clocks, Entry, SignatureChecks, Snapshot, admission_keys, admit, next_sequence, wall_clock_ms};
+use crate::core::{Clocks, Entry, EpochView, SignatureChecks, Snapshot, admission_keys, admit, next_sequence, wall_clock_ms};
 use bytes::Bytes;
 use kaldrix_api::{ApiError, ErrorCode};
 use kaldrix_crypto::Verifier;
 use kaldrix_dag::AddError;
 use kaldrix_proto::dag::SubmitResult;
-use kaldrix_types::{ChainId, DecodedTransaction, Parameters, RejectCode, Sequence, StateKey, TxId};
+use kaldrix_types::{ChainId, DecodedTransaction, Operation, Parameters, RejectCode, Sequence, StateKey, StateValue, TxId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ const PER_JOB: usize = 16;
 /// What a verification job needs, shared by the jobs of a batch.
 struct Examiner {
     state: Snapshot,
+    epoch: EpochView,
     parameters: Parameters,
     clocks: Clocks,
     verifier: Verifier,
@@ -27,6 +28,7 @@ impl Examiner {
     /// The next sequence number of the transaction's lane when it may enter.
     fn examine(&self, tx: &DecodedTransaction) -> Result<Sequence, RejectCode> {
         let key = admit(tx, &self.state, &self.parameters, self.clocks)?;
+        self.check_evidence(tx)?;
         let id = key.id();
         if self.checks.recall(&tx.leaf()) != Some(id) {
             self.verifier.verify_transaction(tx, key)?;
@@ -34,13 +36,34 @@ impl Examiner {
         }
         Ok(next_sequence(&self.state, tx))
     }
+
+    /// Free transactions must be worth their place: the proof holds, is of the running epoch, and tells something new.
+    fn check_evidence(&self, tx: &DecodedTransaction) -> Result<(), RejectCode> {
+        let [Operation::ReportEquivocation { proof }] = &tx.body().operations[..] else { return Ok(()) };
+        let committee = &self.epoch.committee;
+        let accused = proof.culprit().and_then(|c| committee.get(c.author)).ok_or(RejectCode::BadEvidence)?;
+        if !proof.first.is_signed(committee, &self.verifier) || !proof.second.is_signed(committee, &self.verifier) {
+            return Err(RejectCode::BadEvidence);
+        }
+        match self.state.get(&StateKey::Validator(accused.operator)) {
+            Some(Some(StateValue::Validator(record))) if record.slashed_epoch == Some(committee.epoch()) => {
+                Err(RejectCode::AlreadyReported)
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl DagGrpc {
     /// Results are parallel to `transactions`.
     pub(super) async fn submit(&self, transactions: Vec<Bytes>, traceparents: Vec<String>) -> Result<Vec<SubmitResult>, ApiError> {
-        let decoded = decode(transactions, self.committee.chain()).await?;
-        let keys: BTreeSet<StateKey> = decoded.iter().flatten().flat_map(|tx| admission_keys(tx)).collect();
+        let epoch = self.epoch.get();
+        if !epoch.has_seat() {
+            // It makes no blocks: what it took would wait for ever.
+            return Err(ApiError::new(ErrorCode::NoValidator, "this validator has no seat in the running epoch").retry_after(500));
+        }
+        let decoded = decode(transactions, epoch.committee.chain()).await?;
+        let keys: BTreeSet<StateKey> = decoded.iter().flatten().flat_map(|tx| admission_keys(tx, &epoch.committee)).collect();
         let keys: Vec<StateKey> = keys.into_iter().collect();
         let state = self.hot.peek(&keys).await.map_err(|error| {
             tracing::warn!(%error, "admission cannot read the state");
@@ -49,6 +72,7 @@ impl DagGrpc {
         let clocks = Clocks { consensus_ms: self.hot.consensus_time_ms(), local_ms: wall_clock_ms() };
         let examiner = Arc::new(Examiner {
             state,
+            epoch,
             parameters: self.parameters.clone(),
             clocks,
             verifier: self.verifier.clone(),

@@ -14,7 +14,7 @@ use kaldrix_proto::consensus::{
     DriveRequest, DriveResponse, HeaderEntry, Headers, Hello, Pending, ReplayDone, drive_request, drive_response,
 };
 use kaldrix_proto::decode_bcs;
-use kaldrix_types::{Commit, Committee, Digest, ValidatorIndex, encode};
+use kaldrix_types::{Commit, Digest, encode};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -27,12 +27,9 @@ const COMMIT_BYTES_MAX: usize = 16 << 20;
 
 /// What this task needs.
 pub(crate) struct ConsensusLink {
-    pub(crate) committee: Arc<Committee>,
-    pub(crate) own: ValidatorIndex,
     pub(crate) client: ConsensusServiceClient<Channel>,
     pub(crate) core: CoreHandle,
     pub(crate) execute: mpsc::Sender<Decided>,
-    pub(crate) last_commit: Option<Commit>,
     pub(crate) metrics: Arc<Metrics>,
 }
 
@@ -54,22 +51,21 @@ impl ConsensusLink {
     ///
     /// # Errors
     /// When the core has stopped, or consensus-service contradicts what was committed before.
-    pub(crate) async fn run(mut self, cancel: CancellationToken) -> Result<(), DagError> {
+    pub(crate) async fn run(self, cancel: CancellationToken) -> Result<(), DagError> {
         let mut pause_ms = 20;
         loop {
-            let before = self.last_commit.as_ref().map_or(0, |c| c.index);
+            let mut taken = 0;
             let end = tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Ok(()),
-                end = self.session() => end,
+                end = self.session(&mut taken) => end,
             };
             self.metrics.consensus_connected.set(0);
             match end {
                 SessionEnd::Stopped(error) => return Err(error),
                 end => tracing::info!(reason = %end, "the session with consensus-service ended; beginning a new one"),
             }
-            let moved = self.last_commit.as_ref().map_or(0, |c| c.index) > before;
-            pause_ms = if moved { 20 } else { (pause_ms * 2).min(1_000) };
+            pause_ms = if taken > 0 { 20 } else { (pause_ms * 2).min(1_000) };
             tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
                 () = tokio::time::sleep(Duration::from_millis(pause_ms)) => {}
@@ -77,26 +73,30 @@ impl ConsensusLink {
         }
     }
 
-    async fn session(&mut self) -> SessionEnd {
-        match self.hold_session().await {
+    async fn session(&self, taken: &mut u64) -> SessionEnd {
+        match self.hold_session(taken).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn hold_session(&mut self) -> Result<std::convert::Infallible, SessionEnd> {
+    /// `taken` counts the commits that this session brought.
+    async fn hold_session(&self, taken: &mut u64) -> Result<std::convert::Infallible, SessionEnd> {
         let (out, requests) = mpsc::channel::<DriveRequest>(256);
         let mut client = self.client.clone();
-        let hello = |own_last_round| Hello {
-            chain_id: Bytes::copy_from_slice(self.committee.chain().as_bytes()),
-            epoch: self.committee.epoch(),
-            validator: u32::from(self.own.0),
-            last_commit: self.last_commit.as_ref().map(|c| encode(c).into()).unwrap_or_default(),
-            own_last_round,
-        };
         let (sink, upward) = mpsc::channel(16_384);
         let replay = self.core.replay(sink).await?;
-        let hello = hello(replay.own_last_round);
+        let committee = &replay.epoch.committee;
+        let hello = Hello {
+            chain_id: Bytes::copy_from_slice(committee.chain().as_bytes()),
+            epoch: committee.epoch(),
+            validator: u32::from(replay.epoch.own.0),
+            last_commit: replay.last_commit.as_ref().map(|c| encode(c).into()).unwrap_or_default(),
+            own_last_round: replay.own_last_round,
+            committee: encode(&committee.parts()).into(),
+            epoch_ends_at_ms: replay.epoch.ends_at_ms,
+        };
+        let mut last_commit = replay.last_commit;
         let sender = tokio::spawn(send_all(out, hello, replay.headers, upward));
         let _abort = AbortOnDrop(sender);
         let mut inbound = client.drive(ReceiverStream::new(requests)).await?.into_inner();
@@ -108,7 +108,8 @@ impl ConsensusLink {
                     let commit: Commit = decode_bcs("commit", &decision.commit, COMMIT_BYTES_MAX)
                         .map_err(|_| SessionEnd::Nonsense("a commit that does not decode"))?;
                     self.metrics.decided(&commit, decision.direct, decision.skipped);
-                    self.take_in(commit).await?;
+                    self.take_in(commit, &mut last_commit).await?;
+                    *taken += 1;
                 }
                 None => return Err(SessionEnd::Nonsense("an empty message")),
             }
@@ -116,14 +117,14 @@ impl ConsensusLink {
         Err(SessionEnd::Closed)
     }
 
-    async fn take_in(&mut self, commit: Commit) -> Result<(), SessionEnd> {
-        let (index, previous) = self.last_commit.as_ref().map_or((0, Digest::ZERO), |c| (c.index, c.digest()));
+    async fn take_in(&self, commit: Commit, last_commit: &mut Option<Commit>) -> Result<(), SessionEnd> {
+        let (index, previous) = last_commit.as_ref().map_or((0, Digest::ZERO), |c| (c.index, c.digest()));
         if commit.index != index + 1 || commit.previous != previous {
             return Err(SessionEnd::Nonsense("a commit that does not follow the last one"));
         }
         let blocks =
             self.core.committed(commit.clone()).await?.ok_or(SessionEnd::Nonsense("a commit with a block this validator does not have"))?;
-        self.last_commit = Some(commit.clone());
+        *last_commit = Some(commit.clone());
         self.execute.send(Decided { commit, blocks }).await.map_err(|_| DagError::Stopped)?;
         Ok(())
     }

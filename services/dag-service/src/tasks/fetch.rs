@@ -67,7 +67,7 @@ impl Fetch {
         tracing::debug!(peer = %request.peer, count = request.refs.len(), "fetching missing blocks");
         let delivered = match self.network.request(request.peer, PeerRequest::Blocks(request.refs)).await {
             Ok(PeerResponse::Blocks(blocks)) => Some(self.take_all(request.peer, blocks).await.0),
-            Ok(PeerResponse::Refused(_)) | Err(_) => None,
+            Ok(_) | Err(_) => None,
         };
         self.core.fetched(request.id, delivered).await
     }
@@ -77,7 +77,7 @@ impl Fetch {
         let ask = PeerRequest::BlocksAbove { floors: request.above, limit_bytes: RANGE_BYTES };
         let progress = match self.network.request(request.peer, ask).await {
             Ok(PeerResponse::Blocks(blocks)) => !self.take_all(request.peer, blocks).await.0.is_empty(),
-            Ok(PeerResponse::Refused(_)) | Err(_) => false,
+            Ok(_) | Err(_) => false,
         };
         self.core.range_fetched(request.peer, progress).await?;
         self.wake.notify_one();

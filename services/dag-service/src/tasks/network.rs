@@ -1,14 +1,17 @@
 //! What other validators send: blocks in, requests answered.
 
-use crate::core::{Checked, CoreHandle, HotState, SignatureChecks, account_of, signing_key, wall_clock_ms};
+use crate::core::{Checked, CoreHandle, EpochCell, HotState, SignatureChecks, account_of, signing_key, wall_clock_ms};
 use crate::metrics::Metrics;
 use async_trait::async_trait;
 use bytes::Bytes;
 use kaldrix_crypto::Verifier;
 use kaldrix_p2p::{PeerHandler, PeerRequest, PeerResponse};
 use kaldrix_storage::{StoredBlock, ValidatorStore};
-use kaldrix_types::{Block, BlockError, BlockRef, Committee, KeyId, StateKey, ValidatorIndex, VerifiedBlock, encode};
+use kaldrix_types::{Block, BlockError, BlockRef, Epoch, KeyId, StateKey, ValidatorIndex, VerifiedBlock, encode};
+use parking_lot::Mutex;
+use std::collections::VecDeque;
 use std::sync::Arc;
+use tokio::sync::Notify;
 
 /// Blocks in one answer.
 const ANSWER_BLOCKS_MAX: usize = 128;
@@ -18,12 +21,41 @@ const ANSWER_BYTES_MAX: usize = 8 << 20;
 /// Takes blocks from bytes to the core: verify off the core thread, add, then check the transactions' signatures while consensus goes on.
 #[derive(Clone)]
 pub(crate) struct Intake {
-    pub(crate) committee: Arc<Committee>,
+    pub(crate) epoch: Arc<EpochCell>,
+    pub(crate) early: Arc<Early>,
     pub(crate) verifier: Verifier,
     pub(crate) core: CoreHandle,
     pub(crate) hot: Arc<HotState>,
     pub(crate) checks: Arc<SignatureChecks>,
     pub(crate) metrics: Arc<Metrics>,
+}
+
+/// Blocks of the next epoch that came before this validator had ended its own, and the hint that it should.
+#[derive(Default)]
+pub(crate) struct Early {
+    waiting: Mutex<(VecDeque<(ValidatorIndex, Bytes)>, usize)>,
+    /// Somebody is in a later epoch.
+    pub(crate) hint: Notify,
+}
+
+impl Early {
+    const BLOCKS_MAX: usize = 512;
+    const BYTES_MAX: usize = 32 << 20;
+
+    fn keep(&self, from: ValidatorIndex, bytes: Bytes) {
+        let mut waiting = self.waiting.lock();
+        waiting.1 += bytes.len();
+        waiting.0.push_back((from, bytes));
+        // What is dropped here is fetched later like any missing ancestor.
+        while waiting.0.len() > Self::BLOCKS_MAX || waiting.1 > Self::BYTES_MAX {
+            let Some((_, old)) = waiting.0.pop_front() else { break };
+            waiting.1 -= old.len();
+        }
+    }
+
+    fn take(&self) -> VecDeque<(ValidatorIndex, Bytes)> {
+        std::mem::take(&mut *self.waiting.lock()).0
+    }
 }
 
 /// What became of received bytes.
@@ -36,24 +68,63 @@ pub(crate) enum Taken {
     Stopped,
 }
 
+/// What checking a block's bytes led to.
+enum Examined {
+    Block(Box<VerifiedBlock>),
+    /// Of this chain, but of another epoch than the running one: nobody's fault.
+    OtherEpoch {
+        is_later: bool,
+    },
+    Refused(BlockError),
+}
+
 impl Intake {
+    /// Takes in what came too early, now that its epoch may have begun.
+    pub(crate) async fn take_early(&self) {
+        for (from, bytes) in self.early.take() {
+            // What is still too early is kept again.
+            self.take(from, bytes).await;
+        }
+    }
+
     /// What a block is called, if it is a valid one; the DAG is not touched.
     pub(crate) async fn name(&self, bytes: Bytes) -> Option<BlockRef> {
-        self.verify(bytes).await?.ok().map(|block| block.reference())
+        if let Examined::Block(block) = self.examine(bytes).await? { Some(block.reference()) } else { None }
     }
 
     /// Off the core thread; `None` when the runtime is stopping.
-    async fn verify(&self, bytes: Bytes) -> Option<Result<VerifiedBlock, BlockError>> {
-        let (committee, verifier, now_ms) = (Arc::clone(&self.committee), self.verifier.clone(), wall_clock_ms());
-        tokio::task::spawn_blocking(move || Block::decode(&bytes)?.verify(&committee, &verifier, now_ms)).await.ok()
+    async fn examine(&self, bytes: Bytes) -> Option<Examined> {
+        let (committee, verifier, now_ms) = (self.epoch.get().committee, self.verifier.clone(), wall_clock_ms());
+        let work = move || {
+            let block = match Block::decode(&bytes) {
+                Ok(block) => block,
+                Err(error) => return Examined::Refused(error),
+            };
+            let epoch: Epoch = block.header.epoch;
+            if block.header.chain_id == committee.chain() && epoch != committee.epoch() {
+                return Examined::OtherEpoch { is_later: epoch > committee.epoch() };
+            }
+            match block.verify(&committee, &verifier, now_ms) {
+                Ok(block) => Examined::Block(Box::new(block)),
+                Err(error) => Examined::Refused(error),
+            }
+        };
+        tokio::task::spawn_blocking(work).await.ok()
     }
 
     /// Decodes, verifies and adds one block. Returns when its signatures are checked, which is what holds a fast sender back.
     pub(crate) async fn take(&self, from: ValidatorIndex, bytes: Bytes) -> Taken {
         self.metrics.blocks_received.inc();
-        let block = match self.verify(bytes).await {
-            Some(Ok(block)) => Arc::new(block),
-            Some(Err(error)) => {
+        let block = match self.examine(bytes.clone()).await {
+            Some(Examined::Block(block)) => Arc::new(*block),
+            Some(Examined::OtherEpoch { is_later }) => {
+                if is_later {
+                    self.early.keep(from, bytes);
+                    self.early.hint.notify_one();
+                }
+                return Taken::Refused(None);
+            }
+            Some(Examined::Refused(error)) => {
                 self.metrics.blocks_refused.inc();
                 // A clock that is ahead is not malice: the block is fetched again when its time has come.
                 let fault = !matches!(error, BlockError::FromTheFuture { .. });
@@ -139,6 +210,10 @@ impl PeerHandler for Handler {
             }
             PeerRequest::LastOwnBlock(author) => match self.intake.core.last_block(author).await {
                 Ok(block) => PeerResponse::Blocks(block.iter().map(|b| encode(b.block()).into()).collect()),
+                Err(error) => refused(from, &error),
+            },
+            request => match super::serve::answer(&self.store, request).await {
+                Ok(answer) => answer,
                 Err(error) => refused(from, &error),
             },
         }

@@ -6,8 +6,8 @@
 use crate::core::{Feed, HotState};
 use crate::error::DagError;
 use crate::metrics::Metrics;
-use kaldrix_storage::{StoredBlock, ValidatorBatch, ValidatorStore};
-use kaldrix_types::ExecutedCommit;
+use kaldrix_storage::{Snapshot, StoreError, StoredBlock, StoredCheckpoint, ValidatorBatch, ValidatorStore};
+use kaldrix_types::{CertifiedCheckpoint, Checkpoint, ExecutedCommit, Round};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -19,14 +19,22 @@ pub(crate) enum Item {
     Block(StoredBlock),
     /// An own proposal before it is signed: nothing is sent until this is durable.
     Proposal(StoredBlock, oneshot::Sender<()>),
-    /// A commit's effects, and the traces of its transactions.
-    Executed(Arc<ExecutedCommit>, Arc<[(u32, String)]>),
+    /// A commit's effects, the traces of its transactions, and the checkpoint that it closes.
+    Executed { executed: Arc<ExecutedCommit>, traces: Arc<[(u32, String)]>, checkpoint: Option<Checkpoint> },
+    /// The votes for a checkpoint that is stored.
+    Certified(Box<CertifiedCheckpoint>),
+    /// Answered when everything before is durable.
+    Flush(oneshot::Sender<()>),
+    /// Replaces everything by a snapshot.
+    Install(Box<Snapshot>, oneshot::Sender<()>),
+    /// Old blocks may go.
+    Prune { below_round: Round, limit: usize },
 }
 
 impl Item {
     /// Somebody waits for it. Others' blocks only have to be in the store before the next own proposal, which comes through here too.
     const fn is_urgent(&self) -> bool {
-        !matches!(self, Self::Block(_))
+        !matches!(self, Self::Block(_) | Self::Prune { .. })
     }
 }
 
@@ -85,6 +93,7 @@ impl Persist {
         let mut batch = ValidatorBatch::default();
         let mut waiting = Vec::new();
         let mut executed = Vec::new();
+        let mut prune = None;
         for item in items {
             match item {
                 Item::Block(block) => batch.blocks.push(block),
@@ -92,21 +101,25 @@ impl Persist {
                     batch.blocks.push(block);
                     waiting.push(reply);
                 }
-                Item::Executed(commit, traces) => {
+                Item::Executed { executed: commit, traces, checkpoint } => {
                     batch.executed.push(Arc::clone(&commit));
+                    batch.checkpoints.extend(checkpoint.map(|checkpoint| StoredCheckpoint { checkpoint, votes: None }));
                     executed.push((commit, traces));
                 }
+                Item::Certified(certified) => {
+                    let CertifiedCheckpoint { checkpoint, votes } = *certified;
+                    batch.checkpoints.push(StoredCheckpoint { checkpoint, votes: Some(votes) });
+                }
+                Item::Flush(reply) => waiting.push(reply),
+                Item::Install(snapshot, reply) => {
+                    self.commit(std::mem::take(&mut batch), cancel).await?;
+                    self.store.install(*snapshot).await?;
+                    waiting.push(reply);
+                }
+                Item::Prune { below_round, limit } => prune = Some((below_round, limit)),
             }
         }
-        let mut pause_ms = 50;
-        while let Err(error) = self.store.write(batch.clone()).await {
-            if !error.is_retryable() || cancel.is_cancelled() {
-                return Err(error.into());
-            }
-            tracing::warn!(%error, pause_ms, "the store does not take writes; this validator waits for it");
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-            pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
-        }
+        self.commit(batch, cancel).await?;
         for reply in waiting {
             // The proposer may have been stopped meanwhile.
             let _ = reply.send(());
@@ -114,6 +127,24 @@ impl Persist {
         for (commit, traces) in executed {
             self.hot.durable(commit.commit.index);
             self.feed.publish(&commit, traces);
+        }
+        if let Some((below_round, limit)) = prune
+            && let Err(error) = self.store.prune_blocks(below_round, limit).await
+        {
+            tracing::warn!(%error, "old blocks cannot be deleted now");
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, batch: ValidatorBatch, cancel: &CancellationToken) -> Result<(), StoreError> {
+        let mut pause_ms = 50;
+        while let Err(error) = self.store.write(batch.clone()).await {
+            if !error.is_retryable() || cancel.is_cancelled() {
+                return Err(error);
+            }
+            tracing::warn!(%error, pause_ms, "the store does not take writes; this validator waits for it");
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            pause_ms = (pause_ms * 2).min(RETRY_MS_MAX);
         }
         Ok(())
     }

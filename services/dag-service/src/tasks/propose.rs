@@ -3,7 +3,7 @@
 //! The unsigned block is durable before the signature is asked for. After a crash at any moment in between, the same bytes are
 //! there to be signed again, so a round is neither lost nor signed twice (PROTOCOL, "Blocks": the digest covers the unsigned header).
 
-use crate::core::{CoreHandle, Proposal};
+use crate::core::{CoreHandle, EpochCell, Proposal};
 use crate::error::DagError;
 use crate::metrics::Metrics;
 use crate::tasks::persist;
@@ -13,7 +13,7 @@ use kaldrix_crypto::Verifier;
 use kaldrix_p2p::BlockNetwork;
 use kaldrix_proto::crypto::SignBlockRequest;
 use kaldrix_storage::StoredBlock;
-use kaldrix_types::{Block, BlockRef, Committee, encode};
+use kaldrix_types::{Block, BlockRef, KeyId, encode};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(crate) type LastOwn = Arc<Mutex<Option<(BlockRef, Bytes)>>>;
 
 /// What this task needs.
 pub(crate) struct Propose {
-    pub(crate) committee: Arc<Committee>,
+    pub(crate) epoch: Arc<EpochCell>,
     pub(crate) crypto: CryptoServiceClient<Channel>,
     pub(crate) verifier: Verifier,
     pub(crate) core: CoreHandle,
@@ -60,22 +60,29 @@ impl Propose {
     }
 
     async fn propose(&mut self, proposal: Proposal) -> Result<(), DagError> {
+        let Proposal { proposal, is_durable, .. } = proposal;
         let reference = proposal.header.reference();
+        let epoch = self.epoch.get();
+        let Some(seat) = epoch.committee.get(epoch.own).filter(|_| proposal.header.epoch == epoch.committee.epoch()) else {
+            // The epoch changed meanwhile: nobody waits for this block any more, and its transactions wait for another one.
+            return Ok(());
+        };
+        let key = seat.key.id();
         let mut block = Block { header: proposal.header, signature: Bytes::new(), body: proposal.body };
-        if !proposal.is_durable {
+        if !is_durable {
             let (reply, durable) = oneshot::channel();
             let stored = StoredBlock { reference, bytes: encode(&block).into(), own: true };
             if self.persist.send(persist::Item::Proposal(stored, reply)).await.is_err() || durable.await.is_err() {
                 return Ok(());
             }
         }
-        let Some(signature) = self.sign(reference, &block).await else {
+        let Some(signature) = self.sign(reference, &block, key).await else {
             return self.core.proposal_refused(reference.round, proposal.transactions).await;
         };
         block.signature = signature;
         let bytes: Bytes = encode(&block).into();
         // A block that our own rules refuse must not leave this machine; it would be a defect here.
-        let verified = match block.verify_own(proposal.transactions, &self.committee, &self.verifier) {
+        let verified = match block.verify_own(proposal.transactions, &epoch.committee, &self.verifier) {
             Ok(verified) => Arc::new(verified),
             Err(error) => {
                 tracing::error!(%error, %reference, "an own block breaks the rules and is not sent; does crypto-service hold this validator's key?");
@@ -86,14 +93,12 @@ impl Propose {
         self.network.push(bytes.clone());
         *self.last_own.lock() = Some((reference, bytes.clone()));
         self.metrics.proposed(verified.transactions().len(), bytes.len());
-        self.core.own_block(verified).await?;
-        // The signature itself may be lost: it is made again for the same digest.
-        let _ = self.persist.send(persist::Item::Block(StoredBlock { reference, bytes, own: true })).await;
-        Ok(())
+        // The core stores it: the signature itself may be lost, it is made again for the same digest.
+        self.core.own_block(verified, bytes).await
     }
 
     /// Asks until crypto-service answers; `None` when it refuses for good.
-    async fn sign(&mut self, reference: BlockRef, block: &Block) -> Option<Bytes> {
+    async fn sign(&mut self, reference: BlockRef, block: &Block, key: KeyId) -> Option<Bytes> {
         let mut pause_ms = 20;
         loop {
             let request = SignBlockRequest {
@@ -101,6 +106,7 @@ impl Propose {
                 epoch: block.header.epoch,
                 round: reference.round,
                 digest: Bytes::copy_from_slice(reference.digest.as_bytes()),
+                key_id: Bytes::copy_from_slice(&key.0),
             };
             match self.crypto.sign_block(kaldrix_service_kit::telemetry::request(request)).await {
                 Ok(signature) => return Some(signature.into_inner().signature),

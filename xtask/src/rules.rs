@@ -54,16 +54,17 @@ const ARROWS: &[(&str, Uses)] = &[
     ("kaldrix-consensus", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-region", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-execution", Uses::Only(&["kaldrix-types", "kaldrix-crypto"])),
+    ("kaldrix-checkpoint", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-storage", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-cache", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-p2p", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-proto", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-api", Uses::Only(&["kaldrix-types", "kaldrix-proto"])),
     ("kaldrix-service-kit", Uses::Only(&[])),
-    ("kaldrix-client", Uses::Only(&["kaldrix-types", "kaldrix-crypto", "kaldrix-api", "kaldrix-proto"])),
+    ("kaldrix-client", Uses::Only(&["kaldrix-types", "kaldrix-crypto", "kaldrix-checkpoint", "kaldrix-api", "kaldrix-proto"])),
     (
         "kaldrix-sim",
-        Uses::Only(&["kaldrix-types", "kaldrix-crypto", "kaldrix-dag", "kaldrix-consensus", "kaldrix-execution", "kaldrix-region"]),
+        Uses::Only(&["kaldrix-types", "kaldrix-crypto", "kaldrix-dag", "kaldrix-consensus", "kaldrix-execution", "kaldrix-checkpoint"]),
     ),
     ("kaldrix-testkit", Uses::Only(&["kaldrix-types"])),
     ("kaldrix-ledger-api", Uses::ServiceLibraries),
@@ -83,6 +84,7 @@ const SERVICE_LIBRARIES: &[&str] = &[
     "kaldrix-consensus",
     "kaldrix-region",
     "kaldrix-execution",
+    "kaldrix-checkpoint",
     "kaldrix-storage",
     "kaldrix-cache",
     "kaldrix-p2p",
@@ -92,8 +94,16 @@ const SERVICE_LIBRARIES: &[&str] = &[
 ];
 
 /// Crates without I/O, clocks or tasks: a simulator runs them as they are.
-const PURE: &[&str] =
-    &["kaldrix-types", "kaldrix-crypto", "kaldrix-dag", "kaldrix-consensus", "kaldrix-region", "kaldrix-execution", "kaldrix-sim"];
+const PURE: &[&str] = &[
+    "kaldrix-types",
+    "kaldrix-crypto",
+    "kaldrix-dag",
+    "kaldrix-consensus",
+    "kaldrix-region",
+    "kaldrix-execution",
+    "kaldrix-checkpoint",
+    "kaldrix-sim",
+];
 
 /// What pure crates must not reach by any path.
 const IMPURE: &[&str] = &["tokio", "tonic", "sqlx", "libp2p", "axum", "hyper"];

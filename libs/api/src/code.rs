@@ -90,6 +90,12 @@ codes! {
     FaucetLimit = "FAUCET_LIMIT", FailedPrecondition, 422, "The faucet gives less than that at once.";
     /// The stream's client is too slow, or its cursor too old.
     StreamBehind = "STREAM_BEHIND", DataLoss, 410, "The stream was cut because the reader was too slow; resume from the last cursor.";
+    /// No such checkpoint.
+    CheckpointNotFound = "CHECKPOINT_NOT_FOUND", NotFound, 404, "No certified checkpoint has this index yet.";
+    /// No certified checkpoint covers it yet.
+    NotCheckpointed = "NOT_CHECKPOINTED", FailedPrecondition, 409, "No checkpoint covers this yet; try again in about a second.";
+    /// The validators that answer no longer hold it.
+    HistoryPruned = "HISTORY_PRUNED", OutOfRange, 410, "The validators here do not hold history this old; ask another region.";
     /// A defect of ours; the cause is in the server's log.
     Internal = "INTERNAL", Internal, 500, "Something failed on the server; the trace id leads to it in the log.";
 }
@@ -106,6 +112,7 @@ impl ErrorCode {
                 | Self::Overloaded
                 | Self::NoValidator
                 | Self::ReadModelUnavailable
+                | Self::NotCheckpointed
         )
     }
 
@@ -131,7 +138,9 @@ impl From<RejectCode> for ErrorCode {
 const fn reject_grpc(code: RejectCode) -> Code {
     use RejectCode as R;
     match code {
-        R::SequenceReplayed | R::AnchorExists | R::KeyExists => Code::AlreadyExists,
+        R::SequenceReplayed | R::AnchorExists | R::KeyExists | R::AlreadyValidator | R::NameTaken | R::AlreadyReported => {
+            Code::AlreadyExists
+        }
         R::SequenceGap
         | R::Expired
         | R::InsufficientBalance
@@ -141,7 +150,15 @@ const fn reject_grpc(code: RejectCode) -> Code {
         | R::SupplyLimit
         | R::TooManyKeys
         | R::UnknownKey
-        | R::WrongKey => Code::FailedPrecondition,
+        | R::WrongKey
+        | R::NotValidator
+        | R::StakeTooLow
+        | R::TooFewValidators
+        | R::TooManyValidators
+        | R::Jailed
+        | R::NotJailed
+        | R::Leaving
+        | R::TooManyUnbondings => Code::FailedPrecondition,
         _ => Code::InvalidArgument,
     }
 }
@@ -151,7 +168,9 @@ const fn reject_http(code: RejectCode) -> u16 {
     match code {
         R::Malformed | R::Empty | R::UnknownScheme => 400,
         R::TooLarge => 413,
-        R::SequenceReplayed | R::SequenceGap | R::AnchorExists | R::KeyExists => 409,
+        R::SequenceReplayed | R::SequenceGap | R::AnchorExists | R::KeyExists | R::AlreadyValidator | R::NameTaken | R::AlreadyReported => {
+            409
+        }
         _ => 422,
     }
 }

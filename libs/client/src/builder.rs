@@ -123,7 +123,7 @@ mod tests {
             .sequence(9)
             .fee(5)
             .memo("rent")
-            .transfer(Address([1; 32]), AssetId::NATIVE, 10)
+            .transfer(Address([9; 32]), AssetId::NATIVE, 10)
             .sign(&key, KeyRef::Inline(key.public_key().clone()))
             .unwrap();
         let body = &signed.body;
@@ -141,7 +141,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert_eq!(sign(builder(&key)), RejectCode::Empty);
-        assert_eq!(sign(builder(&key).transfer(Address([1; 32]), AssetId::NATIVE, 0)), RejectCode::ZeroAmount);
-        assert_eq!(sign(builder(&key).memo([0; 257]).transfer(Address([1; 32]), AssetId::NATIVE, 1)), RejectCode::TooLarge);
+        assert_eq!(sign(builder(&key).transfer(Address([9; 32]), AssetId::NATIVE, 0)), RejectCode::ZeroAmount);
+        assert_eq!(sign(builder(&key).memo([0; 257]).transfer(Address([9; 32]), AssetId::NATIVE, 1)), RejectCode::TooLarge);
     }
 }

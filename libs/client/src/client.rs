@@ -2,10 +2,12 @@
 
 use crate::endpoint::{self, ClientOptions, Endpoints, Rpc};
 use crate::model::{
-    AccountInfo, AssetInfo, BlockInfo, CommitInfo, NetworkInfo, Page, ParametersInfo, Receipt, TransactionInfo, ValidatorInfo,
+    AccountInfo, AssetInfo, BlockInfo, CheckpointInfo, CommitInfo, NetworkInfo, Page, ParametersInfo, Receipt, TransactionInfo,
+    ValidatorInfo, ValidatorSetInfo,
 };
 use crate::{ClientError, convert};
 use kaldrix_api::{ApiError, ErrorCode};
+use kaldrix_checkpoint::Proof;
 use kaldrix_proto::ledger as pb;
 use kaldrix_types::{Address, AssetId, CommitIndex, Digest, TxId};
 use std::future::Future;
@@ -268,13 +270,53 @@ impl Client {
         convert::network(self.read(|mut rpc| async move { rpc.get_network(pb::GetNetworkRequest {}).await }).await?)
     }
 
-    /// The validators of the current epoch.
+    /// The running epoch and everybody who is registered as a validator.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn validator_set(&self) -> Result<ValidatorSetInfo, ClientError> {
+        convert::validator_set(self.read(|mut rpc| async move { rpc.list_validators(pb::ListValidatorsRequest {}).await }).await?)
+    }
+
+    /// The validators of the running epoch in index order, then those without a seat.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn validators(&self) -> Result<Vec<ValidatorInfo>, ClientError> {
-        let list = self.read(|mut rpc| async move { rpc.list_validators(pb::ListValidatorsRequest {}).await }).await?;
-        list.validators.into_iter().map(convert::validator).collect()
+        Ok(self.validator_set().await?.validators)
+    }
+
+    /// A certified checkpoint by its index, or the newest one. The votes are as the server sent them: [`crate::verify`] checks them.
+    ///
+    /// # Errors
+    /// [`ErrorCode::CheckpointNotFound`] when there is none yet; otherwise see [`ClientError`].
+    pub async fn checkpoint(&self, index: Option<u64>) -> Result<CheckpointInfo, ClientError> {
+        let index = index.unwrap_or(0);
+        convert::checkpoint(&self.read(|mut rpc| async move { rpc.get_checkpoint(pb::GetCheckpointRequest { index }).await }).await?)
+    }
+
+    /// The proof of what became of a transaction. Soon after it became final this waits for the checkpoint, within the read time-out.
+    /// It is as the server sent it: [`crate::verify::verify_proof`] says whether it holds.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotCheckpointed`] when no checkpoint covers it in time, [`ErrorCode::TransactionNotFound`],
+    /// [`ErrorCode::HistoryPruned`]; otherwise see [`ClientError`].
+    pub async fn transaction_proof(&self, id: TxId) -> Result<Proof, ClientError> {
+        let request = &pb::GetTransactionProofRequest { id: id.to_string() };
+        let answer = self.read(|mut rpc| async move { rpc.get_transaction_proof(request.clone()).await }).await?;
+        convert::proof(&answer.proof_json)
+    }
+
+    /// The proof of what an account holds of `asset` in the newest checkpoint, or without one, of its keys and sequence number; or that
+    /// there is nothing. As the server sent it: [`crate::verify::verify_proof`] says whether it holds.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotCheckpointed`] before the first checkpoint; otherwise see [`ClientError`].
+    pub async fn account_proof(&self, address: Address, asset: Option<AssetId>) -> Result<Proof, ClientError> {
+        let asset = asset.map(|asset| asset.to_string()).unwrap_or_default();
+        let request = &pb::GetAccountProofRequest { address: address.to_string(), asset };
+        let answer = self.read(|mut rpc| async move { rpc.get_account_proof(request.clone()).await }).await?;
+        convert::proof(&answer.proof_json)
     }
 
     /// The chain's rules.

@@ -2,13 +2,17 @@
 
 use crate::ClientError;
 use crate::model::{
-    AccountInfo, AccountKeyInfo, AssetInfo, BalanceInfo, BlockInfo, CommitInfo, LaneInfo, NetworkInfo, OperationInfo, ParametersInfo,
-    TransactionInfo, TransactionStatus, ValidatorInfo, WaitFor,
+    AccountInfo, AccountKeyInfo, AssetInfo, BalanceInfo, BlockInfo, CheckpointInfo, CommitInfo, LaneInfo, NetworkInfo, OperationInfo,
+    ParametersInfo, TransactionInfo, TransactionStatus, ValidatorInfo, ValidatorSetInfo, WaitFor,
 };
+use kaldrix_checkpoint::Proof;
 use kaldrix_proto::ledger as pb;
-use kaldrix_types::{BlockRef, ValidatorIndex};
+use kaldrix_types::{BlockRef, CertifiedCheckpoint, ValidatorIndex, decode};
 use std::fmt::Display;
 use std::str::FromStr;
+
+/// The votes of a thousand validators stay below this.
+const CHECKPOINT_BYTES_MAX: usize = 64 << 20;
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -47,6 +51,7 @@ pub(crate) const fn wait_for(level: WaitFor) -> i32 {
         WaitFor::Accepted => pb::TransactionStatus::Accepted,
         WaitFor::Included => pb::TransactionStatus::Included,
         WaitFor::Final => pb::TransactionStatus::Final,
+        WaitFor::Checkpointed => pb::TransactionStatus::Checkpointed,
     }) as i32
 }
 
@@ -74,6 +79,7 @@ pub(crate) fn transaction(m: pb::Transaction) -> Result<TransactionInfo> {
         block: optional("block", &m.block)?,
         position: m.position,
         timestamp_ms: nonzero(m.timestamp_ms),
+        checkpoint: nonzero(m.checkpoint_index),
         sender: optional("sender", &m.sender)?,
         lane: narrow("lane", m.lane)?,
         sequence: m.sequence,
@@ -87,6 +93,7 @@ pub(crate) fn transaction(m: pb::Transaction) -> Result<TransactionInfo> {
 fn operation(m: pb::Operation) -> Result<OperationInfo> {
     let creates = m.kind == "create_asset";
     let rotates = m.kind == "rotate_key";
+    let accuses = m.kind == "report_equivocation";
     Ok(OperationInfo {
         to: optional("to", &m.to)?,
         asset: optional("asset", &m.asset)?,
@@ -99,6 +106,11 @@ fn operation(m: pb::Operation) -> Result<OperationInfo> {
         key_id: optional("key_id", &m.key_id)?,
         scheme: optional("scheme", &m.scheme)?,
         key_index: rotates.then_some(m.key_index),
+        validator_name: some_text(m.validator_name),
+        region: some_text(m.region),
+        accused_epoch: accuses.then_some(m.accused_epoch),
+        accused_round: accuses.then_some(m.accused_round),
+        accused_index: accuses.then_some(m.accused_index),
         kind: m.kind,
     })
 }
@@ -186,12 +198,29 @@ pub(crate) fn network(m: pb::Network) -> Result<NetworkInfo> {
         faucet: m.faucet,
         finality_p50_ms: m.finality_p50_ms,
         finality_p99_ms: m.finality_p99_ms,
+        checkpoint_index: nonzero(m.checkpoint_index),
     })
 }
 
-pub(crate) fn validator(m: pb::Validator) -> Result<ValidatorInfo> {
+pub(crate) fn validator_set(m: pb::ListValidatorsResponse) -> Result<ValidatorSetInfo> {
+    Ok(ValidatorSetInfo {
+        epoch: m.epoch,
+        epoch_start_ms: m.epoch_start_ms,
+        epoch_start_round: m.epoch_start_round,
+        next_epoch_estimate_ms: m.next_epoch_estimate_ms,
+        validators: m.validators.into_iter().map(validator).collect::<Result<_>>()?,
+    })
+}
+
+fn validator(m: pb::Validator) -> Result<ValidatorInfo> {
     Ok(ValidatorInfo {
-        index: ValidatorIndex(narrow("index", m.index)?),
+        index: m.in_committee.then(|| narrow("index", m.index).map(ValidatorIndex)).transpose()?,
+        in_committee: m.in_committee,
+        operator: text("operator", &m.operator)?,
+        status: m.status,
+        jailed_until_epoch: nonzero(m.jailed_until_epoch),
+        bonded: amount("bonded", &m.bonded)?,
+        unbonding: amount("unbonding", &m.unbonding)?,
         name: m.name,
         region: m.region,
         stake: amount("stake", &m.stake)?,
@@ -216,7 +245,25 @@ pub(crate) fn parameters(m: pb::Parameters) -> Result<ParametersInfo> {
         block_reward: amount("block_reward", &m.block_reward)?,
         native_symbol: m.native_symbol,
         native_decimals: m.native_decimals,
+        epoch_ms: m.epoch_ms,
+        checkpoint_commits: m.checkpoint_commits,
+        checkpoint_ms: m.checkpoint_ms,
+        schedule_commits: m.schedule_commits,
+        minimum_stake: amount("minimum_stake", &m.minimum_stake)?,
+        slash_basis_points: m.slash_basis_points,
+        jail_epochs: m.jail_epochs,
+        absence_basis_points: m.absence_basis_points,
     })
+}
+
+/// Everything follows from the certified bytes: the fields beside them are for readers without BCS.
+pub(crate) fn checkpoint(m: &pb::Checkpoint) -> Result<CheckpointInfo> {
+    let certified: CertifiedCheckpoint = decode(&m.certified, CHECKPOINT_BYTES_MAX).map_err(|e| bad("certified", e))?;
+    Ok(certified.into())
+}
+
+pub(crate) fn proof(json: &str) -> Result<Proof> {
+    Proof::from_json(json).map_err(|e| bad("proof_json", e))
 }
 
 #[cfg(test)]

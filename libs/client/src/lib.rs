@@ -8,6 +8,8 @@
 //!   Client::watch / subscribe_commits ◀──── streams that resume from their cursor
 //! ```
 //!
+//! [`verify`] checks proofs offline: what a server says need not be believed.
+//!
 //! Submitting is idempotent: the id is the hash of the body, so the client sends the same bytes again after a broken connection, to the
 //! same or another endpoint, until its deadline. A [`Receipt`] is what the ledger said; an error after an unclear failure says that the
 //! transaction may still land.
@@ -36,17 +38,21 @@ mod model;
 mod session;
 mod stream;
 mod submit;
+mod validator;
+pub mod verify;
 
 pub use builder::TransactionBuilder;
 pub use client::Client;
 pub use endpoint::{ClientOptions, Endpoints};
 pub use error::ClientError;
 pub use model::{
-    AccountInfo, AccountKeyInfo, AssetInfo, BalanceInfo, BlockInfo, CommitInfo, LaneInfo, NetworkInfo, OperationInfo, Page, ParametersInfo,
-    Receipt, TransactionInfo, TransactionStatus, ValidatorInfo, WaitFor,
+    AccountInfo, AccountKeyInfo, AssetInfo, BalanceInfo, BlockInfo, CheckpointInfo, CommitInfo, LaneInfo, NetworkInfo, NextEpochInfo,
+    NextValidatorInfo, OperationInfo, Page, ParametersInfo, Receipt, TransactionInfo, TransactionStatus, ValidatorInfo, ValidatorSetInfo,
+    WaitFor,
 };
 pub use session::{AccountSession, ExecuteOptions};
 pub use submit::PreparedTransaction;
+pub use validator::{prove_session_key, register_validator, rotate_session_key};
 
 /// How to trust a server, for `https://` endpoints: a re-export of tonic's own type.
 pub use tonic::transport::ClientTlsConfig;

@@ -1,11 +1,13 @@
 //! What the ledger answers, in domain types. Serialised, these have the field names of the REST API; amounts are decimal strings.
 
-use kaldrix_types::{
-    Address, AssetId, BlockRef, ChainId, CommitIndex, Digest, Epoch, Lane, Round, Scheme, Sequence, TimestampMs, TxId, ValidatorIndex,
-};
+use kaldrix_types::{Address, AssetId, BlockRef, ChainId, CommitIndex, Digest, Epoch, Lane, Round, Scheme, Sequence, TimestampMs, TxId};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+
+mod committee;
+
+pub use committee::{CheckpointInfo, NextEpochInfo, NextValidatorInfo, ValidatorInfo, ValidatorSetInfo};
 
 /// u128 as decimal text: JSON numbers stop at 2^53.
 fn decimal<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
@@ -30,6 +32,8 @@ pub enum WaitFor {
     /// Until it is ordered and executed.
     #[default]
     Final,
+    /// Until its outcome can be proven.
+    Checkpointed,
 }
 
 impl FromStr for WaitFor {
@@ -39,7 +43,8 @@ impl FromStr for WaitFor {
             "accepted" => Ok(Self::Accepted),
             "included" => Ok(Self::Included),
             "final" => Ok(Self::Final),
-            _ => Err(format!("{text:?} is not a level: use accepted, included or final")),
+            "checkpointed" => Ok(Self::Checkpointed),
+            _ => Err(format!("{text:?} is not a level: use accepted, included, final or checkpointed")),
         }
     }
 }
@@ -95,6 +100,7 @@ impl TransactionStatus {
             WaitFor::Accepted => true,
             WaitFor::Included => !matches!(self, Self::Accepted),
             WaitFor::Final => self.is_definite(),
+            WaitFor::Checkpointed => self.is_definite() && !matches!(self, Self::Final),
         }
     }
 }
@@ -153,6 +159,8 @@ pub struct TransactionInfo {
     pub position: u32,
     /// Consensus time of the commit in ms.
     pub timestamp_ms: Option<TimestampMs>,
+    /// The checkpoint that covers it, where the answering server knows which.
+    pub checkpoint: Option<u64>,
     /// Who sent it, when the body is known.
     pub sender: Option<Address>,
     /// The sender's lane.
@@ -173,7 +181,8 @@ pub struct TransactionInfo {
 /// One operation, flattened for reading: fields that do not apply are absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OperationInfo {
-    /// transfer, create_asset, mint, burn, anchor, register_key, rotate_key.
+    /// transfer, create_asset, mint, burn, anchor, register_key, rotate_key, register_validator, stake, unstake, rotate_session_key,
+    /// leave_validators, unjail, report_equivocation.
     pub kind: String,
     /// Recipient.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +217,21 @@ pub struct OperationInfo {
     /// Index of the key that was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_index: Option<u32>,
+    /// Name of a new validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator_name: Option<String>,
+    /// Region of a new validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Epoch of an equivocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_epoch: Option<Epoch>,
+    /// Round in which the accused signed two blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_round: Option<Round>,
+    /// Index of the accused in that epoch's committee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_index: Option<u32>,
 }
 
 /// What the ledger holds under an address.
@@ -373,26 +397,8 @@ pub struct NetworkInfo {
     pub finality_p50_ms: u32,
     /// Its 99th percentile.
     pub finality_p99_ms: u32,
-}
-
-/// One validator.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ValidatorInfo {
-    /// Position in the committee.
-    pub index: ValidatorIndex,
-    /// Its name.
-    pub name: String,
-    /// Its region.
-    pub region: String,
-    /// Its stake.
-    #[serde(serialize_with = "decimal")]
-    pub stake: u128,
-    /// How it signs.
-    pub scheme: String,
-    /// Its key's short name.
-    pub key_id: String,
-    /// Round of its newest committed block.
-    pub last_round: Round,
+    /// Newest checkpoint that a quorum of validators vouches for.
+    pub checkpoint_index: Option<u64>,
 }
 
 /// The chain's rules.
@@ -426,6 +432,23 @@ pub struct ParametersInfo {
     pub native_symbol: String,
     /// 18.
     pub native_decimals: u32,
+    /// Least length of an epoch in consensus time.
+    pub epoch_ms: u64,
+    /// Most commits of one checkpoint.
+    pub checkpoint_commits: u64,
+    /// Longest consensus time between two checkpoints while there are transactions.
+    pub checkpoint_ms: u64,
+    /// Commits after which leaders are chosen anew by reputation; 0: never.
+    pub schedule_commits: u32,
+    /// Least stake of a validator, smallest units of KDX.
+    #[serde(serialize_with = "decimal")]
+    pub minimum_stake: u128,
+    /// What an equivocation costs, in ten-thousandths of the stake.
+    pub slash_basis_points: u32,
+    /// Full epochs that a jailed validator sits out.
+    pub jail_epochs: u64,
+    /// A validator with blocks in fewer than this many ten-thousandths of an epoch's commits is jailed.
+    pub absence_basis_points: u32,
 }
 
 /// One page of a list, newest first.
@@ -449,6 +472,7 @@ mod tests {
         assert!(!S::Included.satisfies(WaitFor::Final));
         for definite in [S::Final, S::Checkpointed, S::Rejected, S::Expired] {
             assert!(definite.satisfies(WaitFor::Final) && definite.satisfies(WaitFor::Included));
+            assert_eq!(definite.satisfies(WaitFor::Checkpointed), definite != S::Final, "{definite}");
         }
     }
 
@@ -456,6 +480,7 @@ mod tests {
     fn levels_are_read_in_either_case_and_nothing_else() {
         assert_eq!("final".parse::<WaitFor>(), Ok(WaitFor::Final));
         assert_eq!("INCLUDED".parse::<WaitFor>(), Ok(WaitFor::Included));
-        assert!("finality".parse::<WaitFor>().unwrap_err().contains("accepted, included or final"));
+        assert_eq!("checkpointed".parse::<WaitFor>(), Ok(WaitFor::Checkpointed));
+        assert!("finality".parse::<WaitFor>().unwrap_err().contains("accepted, included, final or checkpointed"));
     }
 }

@@ -18,7 +18,7 @@ async fn session(ledger: &FakeLedger) -> AccountSession {
 
 async fn pay(session: &AccountSession) -> Result<Receipt, ClientError> {
     let options = ExecuteOptions { timeout: Duration::from_secs(5), ..Default::default() };
-    session.transfer(Address([1; 32]), AssetId::NATIVE, 1, &options).await
+    session.transfer(Address([9; 32]), AssetId::NATIVE, 1, &options).await
 }
 
 #[tokio::test]

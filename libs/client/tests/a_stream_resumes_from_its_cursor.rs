@@ -45,7 +45,7 @@ async fn a_watch_shows_each_status_once_and_ends_with_the_definite_one() {
     let client = ledger.client().await;
     let key: Arc<dyn Signer> = Arc::new(SecretKey::generate(Scheme::Ed25519).unwrap());
     let session = AccountSession::open(client.clone(), key).await.unwrap();
-    let id = session.transfer(Address([1; 32]), AssetId::NATIVE, 1, &ExecuteOptions::default()).await.unwrap().id;
+    let id = session.transfer(Address([9; 32]), AssetId::NATIVE, 1, &ExecuteOptions::default()).await.unwrap().id;
     let statuses: Vec<_> = client.watch(id).map(|t| t.unwrap().status).collect().await;
     assert_eq!(statuses, [TransactionStatus::Accepted, TransactionStatus::Final]);
     let unknown: Vec<_> = client.watch(TxId(Digest([9; 32]))).collect().await;

@@ -246,4 +246,13 @@ impl LedgerService for Region {
     async fn list_validators(&self, _: Request<pb::ListValidatorsRequest>) -> Result<Response<pb::ListValidatorsResponse>, Status> {
         Ok(Response::new(pb::ListValidatorsResponse::default()))
     }
+    async fn get_checkpoint(&self, _: Request<pb::GetCheckpointRequest>) -> Result<Response<pb::Checkpoint>, Status> {
+        Err(Status::unimplemented("nobody asks here"))
+    }
+    async fn get_transaction_proof(&self, _: Request<pb::GetTransactionProofRequest>) -> Result<Response<pb::TransactionProof>, Status> {
+        Err(Status::unimplemented("nobody asks here"))
+    }
+    async fn get_account_proof(&self, _: Request<pb::GetAccountProofRequest>) -> Result<Response<pb::AccountProof>, Status> {
+        Err(Status::unimplemented("nobody asks here"))
+    }
 }

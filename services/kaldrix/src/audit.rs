@@ -1,14 +1,14 @@
 //! `kaldrix audit`: asks every validator of a local network for its newest commit, a digest over its whole state, and whether every
 //! asset's balances add up to its supply; then compares them with one another and with each region's read model.
 
+use crate::dev::join::operator_tls;
+use crate::dev::network::NetworkFile;
 use crate::dev::say;
-use anyhow::Context;
 use clap::Args;
 use comfy_table::{Table, presets};
 use kaldrix_api::clients::DagServiceClient;
 use kaldrix_client::Client;
 use kaldrix_proto::dag::{AuditRequest, AuditResponse};
-use kaldrix_service_kit::config::Tls;
 use kaldrix_service_kit::tls::Expected;
 use kaldrix_service_kit::{Config, Service, TlsMaterial};
 use kaldrix_types::Digest;
@@ -58,7 +58,7 @@ pub(crate) fn main(options: &AuditOptions) -> ExitCode {
 
 async fn audit(options: &AuditOptions) -> anyhow::Result<bool> {
     let dir = &options.data_dir;
-    let tls = operator(dir)?;
+    let tls = operator_tls(dir)?;
     let mut tries = 0;
     let (answers, problems) = loop {
         let answers = ask_all(dir, &tls).await?;
@@ -73,36 +73,26 @@ async fn audit(options: &AuditOptions) -> anyhow::Result<bool> {
     Ok(problems.is_empty())
 }
 
-fn operator(dir: &Path) -> anyhow::Result<TlsMaterial> {
-    let tls = Tls {
-        ca: dir.join("tls/ca.pem"),
-        certificate: dir.join("operator/operator.pem"),
-        key: dir.join("operator/operator-key.pem"),
-        ..Tls::default()
+/// One service's configuration for each of these validators or regions.
+fn configs(dir: &Path, owners: &str, mut names: Vec<String>, service: Service) -> anyhow::Result<Vec<(String, Config)>> {
+    names.sort_unstable();
+    let load = |name: String| {
+        let config = Config::load(&dir.join(owners).join(&name).join(format!("{service}.toml")))?;
+        Ok((name, config))
     };
-    TlsMaterial::load(&tls).with_context(|| format!("{} is no folder of a local network; name it with --data-dir", dir.display()))
-}
-
-/// Configurations of one service below `validators` or `regions`, by owner's name.
-fn configs(dir: &Path, owners: &str, service: Service) -> anyhow::Result<Vec<(String, Config)>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir.join(owners))? {
-        let entry = entry?;
-        let path = entry.path().join(format!("{service}.toml"));
-        found.push((entry.file_name().to_string_lossy().into_owned(), Config::load(&path)?));
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    names.into_iter().map(load).collect()
 }
 
 async fn ask_all(dir: &Path, tls: &TlsMaterial) -> anyhow::Result<Vec<Answer>> {
-    let ask = configs(dir, "validators", Service::DagService)?.into_iter().map(async |(validator, config)| {
-        let endpoint = config.dag.listen.to_string();
-        let channel = kaldrix_service_kit::client::connect(&endpoint, tls, Expected::any(Service::DagService))?;
-        let audit = DagServiceClient::new(channel).audit(AuditRequest {}).await;
-        let audit = audit.map_err(|status| anyhow::anyhow!("{validator} does not answer on {endpoint}: {}", status.message()))?;
-        Ok(Answer { validator, audit: audit.into_inner() })
-    });
+    let ask = configs(dir, "validators", NetworkFile::read(dir)?.active_names(), Service::DagService)?.into_iter().map(
+        async |(validator, config)| {
+            let endpoint = config.dag.listen.to_string();
+            let channel = kaldrix_service_kit::client::connect(&endpoint, tls, Expected::any(Service::DagService))?;
+            let audit = DagServiceClient::new(channel).audit(AuditRequest {}).await;
+            let audit = audit.map_err(|status| anyhow::anyhow!("{validator} does not answer on {endpoint}: {}", status.message()))?;
+            Ok(Answer { validator, audit: audit.into_inner() })
+        },
+    );
     futures::future::try_join_all(ask).await
 }
 
@@ -117,7 +107,7 @@ async fn compare(dir: &Path, answers: &[Answer]) -> anyhow::Result<Vec<String>> 
     if answers.windows(2).any(|pair| pair[0].audit.state_digest != pair[1].audit.state_digest) {
         problems.push("the validators' states differ (or payments are being made)".to_owned());
     }
-    for (region, config) in configs(dir, "regions", Service::LedgerApi)? {
+    for (region, config) in configs(dir, "regions", NetworkFile::read(dir)?.region_names(), Service::LedgerApi)? {
         let client = Client::connect(&format!("http://{}", config.api.listen)).await?;
         for answer in answers.iter().filter(|a| a.audit.commit_index > 0) {
             let index = answer.audit.commit_index;

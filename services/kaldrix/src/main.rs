@@ -4,8 +4,10 @@
 //!   kaldrix ─▶ dev                       four validators, three regions, all services, on this machine
 //!           ─▶ run <service> --config F  one service as a process
 //!           ─▶ config check|default      what is wrong with a file; a file with every key explained
+//!           ─▶ sim                       a whole network under a virtual clock, replayable
 //!           ─▶ audit                     compare all validators and regions of a local network
-//!           ─▶ keys · faucet · transfer · account · tx · status …   talk to a running ledger's API
+//!           ─▶ keys · faucet · transfer · account · tx · status · validator · proof …   talk to a running ledger's API
+//!           ─▶ verify                    whether a proof holds, offline
 //! ```
 
 mod audit;
@@ -46,6 +48,8 @@ enum Command {
     /// Check a configuration file, or print one with every key explained
     #[command(subcommand)]
     Config(config_command::ConfigCommand),
+    /// Run a whole network under a virtual clock, with whatever faults, replayable from one number
+    Sim(Box<cli::sim::SimOptions>),
     /// Compare all validators and regions of a local network
     Audit(audit::AuditOptions),
     #[command(flatten)]
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         Some(Command::Dev(options)) => dev::main(*options),
         Some(Command::Run(options)) => run::main(&options),
         Some(Command::Config(command)) => config_command::main(&command),
+        Some(Command::Sim(options)) => cli::sim::main(&options),
         Some(Command::Audit(options)) => audit::main(&options),
         Some(Command::Wallet(command)) => wallet(command),
     }

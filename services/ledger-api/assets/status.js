@@ -5,6 +5,7 @@ const COMMITS_SHOWN = 15;
 const RATE_WINDOW_MS = 10000;
 const recent = [];
 let validators = [];
+let epoch = 0;
 let transactions = 0;
 let countedFrom = 0;
 let dirty = false;
@@ -54,7 +55,7 @@ function drawCommits() {
 function drawValidators() {
   const rows = validators.map((validator) => {
     const row = document.createElement("tr");
-    cell(row, String(validator.index), "number");
+    cell(row, validator.in_committee ? String(validator.index) : "–", "number");
     cell(row, String(validator.name));
     cell(row, String(validator.region));
     cell(row, grouped(validator.stake), "number");
@@ -85,6 +86,11 @@ function note(commit, seen) {
     if (author && block.round > author.last_round) author.last_round = block.round;
   }
   if (commit.index > countedFrom) transactions += commit.transaction_count;
+  if (commit.epoch > epoch) {
+    // Another committee: indices mean others from here on.
+    epoch = commit.epoch;
+    get("/v1/validators").then((list) => { validators = list.validators; dirty = true; }).catch(() => {});
+  }
   dirty = true;
 }
 
@@ -124,6 +130,7 @@ async function start() {
   put("supply", kdx(network.supply));
   put("version", "Kaldrix " + network.version);
   validators = list.validators;
+  epoch = list.epoch;
   transactions = network.transaction_count;
   countedFrom = network.commit_index;
   for (const commit of page.commits.reverse()) note(commit, commit.timestamp_ms);

@@ -12,7 +12,7 @@ use crate::rest::{self, BodyLimit, Operations};
 use crate::server::PublicServer;
 use crate::tasks::batcher::{self, Submitter};
 use crate::tasks::faucet::Faucet;
-use crate::tasks::{faucet, health, pending, projection};
+use crate::tasks::{checkpoints, faucet, health, pending, projection};
 use anyhow::{Context as _, bail};
 use axum::Router;
 use kaldrix_crypto::{KeyFile, SecretKey, Verifier};
@@ -110,7 +110,7 @@ pub async fn start_with(
     metrics.register(&mut registry);
     let readiness = Readiness::default();
     let cursor = upstream.store.cursor().await.context("the read model")?;
-    let feed = Feed::new(cursor, genesis.validators.len());
+    let feed = Feed::new(cursor);
     note_recent_rounds(&feed, &*upstream.store, cursor).await?;
     let (submitter, queues) = Submitter::new(settings.queue_transactions, settings.queue_bytes, metrics.clone());
     let faucet = settings.faucet_key_file.as_deref().map(|path| open_faucet(path, &settings.core.region)).transpose()?;
@@ -168,6 +168,7 @@ fn spawn_tasks(
     }
     spawn("projection", Box::pin(projection::run(Arc::clone(ledger), region, token())));
     spawn("pending", Box::pin(pending::run(Arc::clone(ledger), token())));
+    spawn("checkpoints", Box::pin(checkpoints::run(Arc::clone(ledger), token())));
     spawn("health", Box::pin(health::run(Arc::clone(ledger), token())));
     if let Some((faucet, payments)) = faucet {
         spawn("faucet", Box::pin(faucet::run(faucet, payments, Arc::clone(ledger), token())));

@@ -12,11 +12,15 @@ mod fixture;
 mod handing_over;
 #[path = "the_public_api/operations.rs"]
 mod operations;
+#[path = "the_public_api/proofs.rs"]
+mod proofs;
 #[path = "the_public_api/reads.rs"]
 mod reads;
 #[path = "the_public_api/starting.rs"]
 mod starting;
 #[path = "the_public_api/streams.rs"]
 mod streams;
+#[path = "the_public_api/validators.rs"]
+mod validators;
 #[path = "the_public_api/waiting.rs"]
 mod waiting;

@@ -8,6 +8,7 @@ use common::network::{FakeDag, Network, Region, database};
 use common::{Chain, address, genesis};
 use kaldrix_storage::{RegionStore, SqliteRegionStore};
 use kaldrix_types::{AssetId, StateKey, StateValue};
+use std::time::Duration;
 
 fn chain(commits: usize) -> Chain {
     let mut chain = Chain::new(0);
@@ -92,6 +93,50 @@ async fn a_dag_service_that_is_gone_is_replaced_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dag_service_whose_history_begins_later_gives_way_to_the_next() {
+    let network = Network::new();
+    let (recovered, whole) = (FakeDag::new(chain(9)), FakeDag::new(chain(9)));
+    *recovered.first.lock().unwrap() = 5;
+    let (recovered_address, _serving) = recovered.serve(&network).await;
+    let (whole_address, serving_whole) = whole.serve(&network).await;
+    let mut config = network.config(recovered_address);
+    config.region.dag_endpoints.push(whole_address.to_string());
+    let region = Region::start(&config).await;
+    region.reach(9).await;
+    assert_eq!((recovered.asked_from.lock().unwrap().clone(), whole.asked_from.lock().unwrap().clone()), (vec![1], vec![1]));
+    // What came since, the first one has too.
+    recovered.push_transfers(3);
+    serving_whole.cancel();
+    region.reach(10).await;
+    assert_eq!(recovered.asked_from.lock().unwrap()[1], 10);
+    region.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_region_that_nobody_has_the_history_for_keeps_trying_until_somebody_has() {
+    let network = Network::new();
+    let (one, two) = (FakeDag::new(chain(6)), FakeDag::new(chain(6)));
+    let ((one_address, _serving_one), (two_address, _serving_two)) = (one.serve(&network).await, two.serve(&network).await);
+    for dag in [&one, &two] {
+        *dag.first.lock().unwrap() = 4;
+    }
+    let mut config = network.config(one_address);
+    config.region.dag_endpoints.push(two_address.to_string());
+    let region = Region::start(&config).await;
+    let asked = async {
+        while two.asked_from.lock().unwrap().len() < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it asks again and again");
+    assert_eq!(region.running.store.cursor().await, Ok(0));
+    assert!(one.asked_from.lock().unwrap().len() < 10, "it waits between its rounds");
+    *two.first.lock().unwrap() = 1;
+    region.reach(6).await;
+    region.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dag_service_that_comes_back_with_another_history_stops_the_region_loudly() {
     let network = Network::new();
     let (honest, serving) = FakeDag::new(chain(5)).serve(&network).await;
@@ -106,7 +151,7 @@ async fn a_dag_service_that_comes_back_with_another_history_stops_the_region_lou
     }
     let (other, _serving) = FakeDag::new(other).serve(&network).await;
     let region = Region::start(&network.config(other)).await;
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), region.ended()).await.expect("it stops by itself");
+    let ended = tokio::time::timeout(Duration::from_secs(20), region.ended()).await.expect("it stops by itself");
     let reason = ended.unwrap_err();
     assert!(reason.contains("us-east-1/region-sync/project") && reason.contains("DIVERGENCE at commit 6"), "{reason}");
 

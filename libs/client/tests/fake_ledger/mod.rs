@@ -6,7 +6,7 @@ use kaldrix_api::{ApiError, ErrorCode};
 use kaldrix_client::Client;
 use kaldrix_proto::ledger::ledger_service_server::{LedgerService, LedgerServiceServer};
 use kaldrix_proto::ledger::{self as pb};
-use kaldrix_types::{Address, ChainId, DecodedTransaction, Digest, KeyRef, PublicKey, RejectCode, TxId};
+use kaldrix_types::{Address, CertifiedCheckpoint, ChainId, DecodedTransaction, Digest, KeyRef, PublicKey, RejectCode, TxId, encode};
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -39,6 +39,14 @@ pub(crate) struct State {
     /// Streams end after so many commits.
     pub(crate) stream_length: u64,
     pub(crate) subscriptions: Vec<u64>,
+    /// The newest checkpoint, if there is one.
+    pub(crate) checkpoint: Option<CertifiedCheckpoint>,
+    /// Text of every proof.
+    pub(crate) proof: String,
+    /// How often a proof is refused as not checkpointed yet before it is given.
+    pub(crate) proof_refusals: u32,
+    /// Account and asset of each account proof that was asked for.
+    pub(crate) proofs_of: Vec<(String, String)>,
 }
 
 #[derive(Clone, Default)]
@@ -214,7 +222,38 @@ impl LedgerService for FakeLedger {
         Err(Status::unimplemented(""))
     }
     async fn list_validators(&self, _: Request<pb::ListValidatorsRequest>) -> Result<Response<pb::ListValidatorsResponse>, Status> {
-        Err(Status::unimplemented(""))
+        let validator = |index: u32, in_committee| pb::Validator {
+            index,
+            in_committee,
+            name: format!("v{index}"),
+            operator: Address([index as u8; 32]).to_string(),
+            status: if in_committee { "active" } else { "jailed" }.into(),
+            jailed_until_epoch: if in_committee { 0 } else { 9 },
+            bonded: "5".into(),
+            ..Default::default()
+        };
+        let validators = vec![validator(0, true), validator(1, false)];
+        Ok(Response::new(pb::ListValidatorsResponse { validators, epoch: 7, epoch_start_round: 40, ..Default::default() }))
+    }
+    async fn get_checkpoint(&self, request: Request<pb::GetCheckpointRequest>) -> Result<Response<pb::Checkpoint>, Status> {
+        let index = request.into_inner().index;
+        let newest = self.state.lock().unwrap().checkpoint.clone().filter(|c| index == 0 || c.checkpoint.index == index);
+        let certified = newest.ok_or_else(|| Status::from(ApiError::from(ErrorCode::CheckpointNotFound)))?;
+        Ok(Response::new(pb::Checkpoint { certified: encode(&certified).into(), ..Default::default() }))
+    }
+    async fn get_transaction_proof(&self, _: Request<pb::GetTransactionProofRequest>) -> Result<Response<pb::TransactionProof>, Status> {
+        let mut state = self.state.lock().unwrap();
+        if state.proof_refusals > 0 {
+            state.proof_refusals -= 1;
+            return Err(ApiError::from(ErrorCode::NotCheckpointed).retry_after(20).into());
+        }
+        Ok(Response::new(pb::TransactionProof { proof_json: state.proof.clone(), checkpoint_index: 1 }))
+    }
+    async fn get_account_proof(&self, request: Request<pb::GetAccountProofRequest>) -> Result<Response<pb::AccountProof>, Status> {
+        let message = request.into_inner();
+        let mut state = self.state.lock().unwrap();
+        state.proofs_of.push((message.address, message.asset));
+        Ok(Response::new(pb::AccountProof { proof_json: state.proof.clone(), checkpoint_index: 1 }))
     }
     async fn request_faucet(&self, _: Request<pb::FaucetRequest>) -> Result<Response<pb::Transaction>, Status> {
         Err(ApiError::from(ErrorCode::FaucetDisabled).into())

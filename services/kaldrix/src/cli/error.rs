@@ -33,6 +33,23 @@ pub(crate) enum CliError {
         /// What to do about it.
         detail: String,
     },
+    /// A genesis file that defines no chain.
+    #[error("the genesis cannot be used: {0}")]
+    Genesis(kaldrix_types::GenesisError),
+    /// A proof that does not hold, or is none.
+    #[error("NOT PROVEN: {0}")]
+    Proof(kaldrix_client::verify::ProofError),
+    /// A simulated run that ended in a panic.
+    #[error("a core panicked ({detail}); the same run again: {replay}")]
+    Simulation {
+        /// What it said.
+        detail: String,
+        /// The command.
+        replay: String,
+    },
+    /// The local network is not as the command needs it.
+    #[error("{0}")]
+    LocalNetwork(String),
     /// The wait ran out.
     #[error(
         "the transaction is {status} and may still become final: look at it with `kaldrix tx {id} --wait`, or give --timeout more time"
@@ -63,6 +80,10 @@ impl CliError {
             Self::Usage(_) => "USAGE",
             Self::File { .. } => "FILE",
             Self::Transaction { code, .. } => code,
+            Self::Genesis(_) => "GENESIS_INVALID",
+            Self::Proof(_) => "PROOF_INVALID",
+            Self::Simulation { .. } => "SIMULATION_PANICKED",
+            Self::LocalNetwork(_) => "LOCAL_NETWORK",
             Self::NotYet { .. } => "WAIT_TIMEOUT",
             Self::Internal(_) => "INTERNAL",
         }

@@ -1,10 +1,12 @@
 //! The wallet and query commands: everything a person or a script does with a running ledger.
 //!
 //! ```text
-//!   arguments ──▶ keys · faucet · transfer · asset · anchor · account · tx · status ──kaldrix_client──▶ ledger-api
+//!   arguments ──▶ keys · faucet · transfer · asset · anchor · account · tx · status · validator · proof ──kaldrix_client──▶ ledger-api
 //!                                           │
 //!   stdout: the result (text, or one JSON value with --json)      stderr: notes and problems      exit: 0, 1, or 2 for usage
 //! ```
+//!
+//! `verify` and `sim` need no ledger: one checks a proof against the genesis file, the other runs a whole network under a virtual clock.
 //!
 //! These commands never talk to a validator or a store directly, and a key never leaves this process.
 
@@ -15,11 +17,16 @@ mod error;
 mod faucet;
 mod keys;
 mod output;
+mod proof;
 mod signing;
+pub(crate) mod sim;
 mod status;
 mod transfer;
 mod tx;
+mod validator;
+mod validator_live;
 mod values;
+mod verify;
 
 use clap::{Args, Subcommand};
 use error::CliError;
@@ -48,6 +55,16 @@ pub(crate) enum WalletCommand {
     Asset(Box<asset::AssetCommand>),
     /// Put a document's hash on the record
     Anchor(Box<anchor::AnchorArgs>),
+    /// Show who validates; register, stake, unstake, leave, unjail
+    #[command(subcommand)]
+    Validator(Box<validator::ValidatorCommand>),
+    /// Get a proof that can be verified offline
+    #[command(subcommand)]
+    Proof(proof::ProofCommand),
+    /// Verify a proof offline, with nothing but the genesis file
+    Verify(verify::VerifyArgs),
+    /// Show a checkpoint: what a quorum of validators vouches for
+    Checkpoint(proof::CheckpointArgs),
 }
 
 /// How results are printed.
@@ -98,6 +115,10 @@ impl WalletCommand {
             Self::Status(args) => args.api.output,
             Self::Asset(command) => command.output(),
             Self::Anchor(args) => args.signing.api.output,
+            Self::Validator(command) => command.output(),
+            Self::Proof(command) => command.output(),
+            Self::Verify(args) => args.output,
+            Self::Checkpoint(args) => args.api.output,
         }
     }
 }
@@ -112,6 +133,10 @@ async fn dispatch(command: WalletCommand, output: Output) -> Result<(), CliError
         WalletCommand::Status(args) => status::run(args, output).await,
         WalletCommand::Asset(command) => asset::run(*command, output).await,
         WalletCommand::Anchor(args) => anchor::run(*args, output).await,
+        WalletCommand::Validator(command) => validator::run(*command, output).await,
+        WalletCommand::Proof(command) => proof::run(command, output).await,
+        WalletCommand::Verify(args) => verify::run(&args, output),
+        WalletCommand::Checkpoint(args) => proof::checkpoint(args, output).await,
     }
 }
 
@@ -129,6 +154,9 @@ mod tests {
     fn parse(line: &str) -> Result<WalletCommand, clap::Error> {
         Cli::try_parse_from(std::iter::once("kaldrix").chain(line.split_whitespace())).map(|c| c.command)
     }
+
+    /// A public key: the generator of the group (RFC 8032, section 5.1).
+    const ED25519_POINT: &str = "5866666666666666666666666666666666666666666666666666666666666666";
 
     #[test]
     fn the_command_tree_is_consistent() {
@@ -157,6 +185,22 @@ mod tests {
             format!("asset burn --key a.key --asset {id} --amount 1"),
             format!("asset show {id}"),
             "anchor --key a.key contract.pdf".to_owned(),
+            "validator add --name v4 --region us-east-1 --stake 1000 --json".to_owned(),
+            "validator remove v4 --data-dir net".to_owned(),
+            "validator list --json".to_owned(),
+            format!("validator register --key a.key --name v5 --region eu --stake 10 --session-key ed25519:{} --proof 00", ED25519_POINT),
+            "validator stake 10 --key a.key --json".to_owned(),
+            "validator unstake 10 --raw --key a.key".to_owned(),
+            format!("validator rotate --key a.key --session-key ed25519:{} --proof 00", ED25519_POINT),
+            "validator leave --key a.key".to_owned(),
+            "validator unjail --key a.key".to_owned(),
+            format!("proof tx {id} --out p.json"),
+            format!("proof account {address} --asset {id} --json"),
+            format!("proof account {address} --keys"),
+            "verify p.json --genesis g.json --json".to_owned(),
+            "verify - --genesis g.json".to_owned(),
+            "checkpoint --json".to_owned(),
+            "checkpoint 7".to_owned(),
         ] {
             parse(&line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -164,7 +208,18 @@ mod tests {
 
     #[test]
     fn a_line_that_makes_no_sense_is_a_usage_error() {
-        for line in ["transfer --key a.key --to nobody --amount 1", "keys new", "tx 12", "keys new --out a --scheme rsa", "account"] {
+        for line in [
+            "transfer --key a.key --to nobody --amount 1",
+            "keys new",
+            "tx 12",
+            "keys new --out a --scheme rsa",
+            "account",
+            "checkpoint 0",
+            "verify p.json",
+            "proof tx 12",
+            "proof",
+            "validator register --key a.key --name v5 --region eu --stake 10 --session-key rsa:00 --proof 00",
+        ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }
     }

@@ -41,6 +41,11 @@ impl Output {
         }
     }
 
+    /// Says something on stderr to people and in scripts' logs alike.
+    pub(crate) fn hint(self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
     /// Writes a problem to stderr.
     pub(crate) fn problem(self, code: &str, detail: &str) {
         let line = if self.json {

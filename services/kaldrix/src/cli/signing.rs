@@ -71,7 +71,7 @@ pub(crate) struct SigningOptions {
     pub(crate) account: Option<Address>,
     #[command(flatten)]
     pub(crate) passphrase: PassphraseOptions,
-    /// How far to wait: accepted, included or final
+    /// How far to wait: accepted, included, final or checkpointed
     #[arg(long, value_name = "LEVEL", default_value = "final", help_heading = "Transaction")]
     pub(crate) wait: WaitFor,
     /// How long to wait: 500ms, 10s, 2m

@@ -2,7 +2,8 @@
 
 use super::ApiOptions;
 use super::error::CliError;
-use super::output::{Output, fields, table};
+use super::output::{Output, fields};
+use super::validator::validator_table;
 use super::values::Unit;
 use clap::Args;
 use kaldrix_client::{NetworkInfo, ValidatorInfo};
@@ -39,14 +40,12 @@ fn text(shown: &Shown) -> String {
         ("region", network.region.clone()),
         ("commit", format!("{} {}", network.commit_index, network.commit_digest.map(|d| d.short()).unwrap_or_default())),
         ("round", format!("{} of epoch {}", network.round, network.epoch)),
+        ("checkpoint", network.checkpoint_index.map_or_else(|| "none yet".to_owned(), |index| index.to_string())),
         ("transactions", network.transaction_count.to_string()),
         ("supply", Unit::native().format(network.supply)),
         ("faucet", if network.faucet { "yes" } else { "no" }.to_owned()),
     ]);
-    let rows = shown.validators.iter().map(|v| {
-        vec![v.index.to_string(), v.name.clone(), v.region.clone(), v.stake.to_string(), v.scheme.clone(), v.last_round.to_string()]
-    });
     text.push('\n');
-    text.push_str(&table(&["#", "validator", "region", "stake", "scheme", "last round"], &[0, 3, 5], rows));
+    text.push_str(&validator_table(&shown.validators));
     text
 }

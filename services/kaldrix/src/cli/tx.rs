@@ -45,11 +45,14 @@ fn text(info: &TransactionInfo) -> String {
     if let Some(commit) = info.commit {
         pairs.push(("commit", format!("{commit}, position {}", info.position)));
     }
+    if let Some(checkpoint) = info.checkpoint {
+        pairs.push(("checkpoint", format!("{checkpoint}: `kaldrix proof tx {}` proves it", info.id)));
+    }
     if let Some(block) = info.block {
         pairs.push(("block", block.to_string()));
     }
     if let Some(time) = info.timestamp_ms {
-        pairs.push(("time", format!("{time} ms since 1970")));
+        pairs.push(("time", values::utc(time)));
     }
     if let Some(sender) = info.sender {
         pairs.push(("sender", sender.to_string()));
@@ -88,6 +91,12 @@ fn operation_text(operation: &OperationInfo) -> String {
     if let Some(symbol) = &operation.symbol {
         parts.push(format!("{symbol} with {} decimals", operation.decimals.unwrap_or(0)));
     }
+    if let Some(name) = &operation.validator_name {
+        parts.push(format!("{name} in {}", operation.region.as_deref().unwrap_or_default()));
+    }
+    if let (Some(index), Some(round), Some(epoch)) = (operation.accused_index, operation.accused_round, operation.accused_epoch) {
+        parts.push(format!("by validator {index} in round {round} of epoch {epoch}"));
+    }
     if let Some(to) = operation.to {
         parts.push(format!("to {to}"));
     }
@@ -124,5 +133,15 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(operation_text(&operation), "transfer 1.5 KDX");
+        let stake = OperationInfo { kind: "stake".into(), amount: Some(1_500_000_000_000_000_000), ..Default::default() };
+        assert_eq!(operation_text(&stake), "stake 1.5 KDX");
+        let report = OperationInfo {
+            kind: "report_equivocation".into(),
+            accused_epoch: Some(1),
+            accused_round: Some(2),
+            accused_index: Some(3),
+            ..Default::default()
+        };
+        assert_eq!(operation_text(&report), "report equivocation by validator 3 in round 2 of epoch 1");
     }
 }

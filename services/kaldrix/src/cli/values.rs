@@ -55,6 +55,21 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     ms.filter(|ms| *ms <= 86_400_000).map(Duration::from_millis).ok_or_else(bad)
 }
 
+/// Writes milliseconds since 1970 as a date and a time of day (UTC). Days are counted as in Howard Hinnant's "chrono-compatible low-level date
+/// algorithms": years begin in March, so that a leap day is a year's last.
+pub(crate) fn utc(ms: u64) -> String {
+    let (day, of_day) = (ms / 86_400_000 + 719_468, ms % 86_400_000);
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (seconds, ms) = (of_day / 1_000, of_day % 1_000);
+    format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02}.{ms:03} UTC", seconds / 3_600, seconds / 60 % 60, seconds % 60)
+}
+
 /// Reads an asset id, or `KDX`.
 pub(crate) fn asset(text: &str) -> Result<AssetId, String> {
     if text.eq_ignore_ascii_case(NATIVE_SYMBOL) {
@@ -75,6 +90,16 @@ mod tests {
         for bad in ["", "s", "1h30", "-1", "1.5s", "99999999999999999999"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn times_are_dates() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00.000 UTC");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000 UTC");
+        assert_eq!(utc(1_700_000_000_123), "2023-11-14 22:13:20.123 UTC");
+        assert_eq!(utc(4_107_542_399_999), "2100-02-28 23:59:59.999 UTC");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00.000 UTC");
+        assert!(utc(u64::MAX).ends_with("UTC"));
     }
 
     #[test]

@@ -5,15 +5,20 @@
 //!                │
 //!                ├─▶ in this process: every service's wiring::start
 //!                └─▶ --processes: one `kaldrix run <service>` each
+//!                          ├─▶ validators come and go: `kaldrix validator add|remove` ─▶ network.json ─▶ watch
 //!                          └─▶ status line until Ctrl-C ─▶ stop in order
 //! ```
 
 mod genesis;
 mod in_process;
+pub(crate) mod join;
+pub(crate) mod network;
 mod plan;
 mod ports;
 mod processes;
 mod status;
+mod watch;
+mod writer;
 
 use clap::Args;
 use kaldrix_service_kit::config::Telemetry;
@@ -32,6 +37,12 @@ pub(crate) struct DevOptions {
     /// Number of validators when the network is created, 4 to 20
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(4..=20))]
     validators: Option<u16>,
+    /// Length of an epoch when the network is created, seconds: validators come and go at its end [default: 60]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(2..=31_536_000))]
+    epoch_seconds: Option<u64>,
+    /// Leader slots per round when the network is created, 1 to 4
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4))]
+    leaders_per_round: Option<u32>,
     /// Address of the first region's API; the other regions take the next ports (port 0: any free ones)
     #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDRESS")]
     api: SocketAddr,
@@ -44,6 +55,13 @@ pub(crate) struct DevOptions {
     /// Run every service as a process of its own, so that one can be killed and restarted alone
     #[arg(long)]
     processes: bool,
+}
+
+impl DevOptions {
+    const fn wanted(&self) -> plan::Wanted {
+        let rules = genesis::Rules { epoch_seconds: self.epoch_seconds, leaders_per_round: self.leaders_per_round };
+        plan::Wanted { validators: self.validators, rules }
+    }
 }
 
 /// The life of `kaldrix dev`.
@@ -78,7 +96,7 @@ async fn live(options: DevOptions) -> anyhow::Result<()> {
     reporter.note(&format!("network in {}", dir.display()));
     let plan = tokio::task::spawn_blocking({
         let (options, dir) = (options.clone(), dir.clone());
-        move || plan::Plan::open(&dir, options.validators, options.api, options.ephemeral)
+        move || plan::Plan::open(&dir, options.wanted(), options.api, options.ephemeral)
     })
     .await??;
     let result = if options.processes { processes::live(&plan, &reporter).await } else { in_process::live(&plan, &reporter).await };

@@ -1,6 +1,6 @@
 //! What `kaldrix dev` shows: where things are, then one line that lives.
 
-use super::plan::Plan;
+use super::plan::{Plan, Unit};
 use super::say;
 use indicatif::{ProgressBar, ProgressStyle};
 use kaldrix_client::{Client, NetworkInfo};
@@ -83,22 +83,30 @@ impl Reporter {
         if self.json {
             let pids: Vec<u32> =
                 if services.is_empty() { vec![std::process::id()] } else { services.iter().map(|(_, pid)| *pid).collect() };
-            let units: Vec<_> = plan
-                .units
-                .iter()
-                .map(|u| {
-                    let pid = services.iter().find(|(name, _)| *name == u.name).map(|(_, pid)| *pid);
-                    json!({ "name": u.name, "service": u.service.as_str(), "config": u.config, "pid": pid })
-                })
-                .collect();
             print_line(&json!({
                 "event": "ready", "chain_id": plan.chain_id, "apis": urls, "data_dir": plan.dir,
-                "validators": plan.validators, "pids": pids, "services": units,
+                "validators": plan.validators.len(), "pids": pids, "services": services_json(&plan.units, services),
             }));
         } else {
             self.note(&ready_text(plan, &urls));
         }
         Ok(())
+    }
+
+    /// A validator's services were started while the network runs; `services` are process ids by name, where each is a process.
+    pub(crate) fn validator_added(&self, name: &str, units: &[Unit], services: &[(String, u32)]) {
+        if self.json {
+            print_line(&json!({ "event": "validator_added", "validator": name, "services": services_json(units, services) }));
+        }
+        self.note(&format!("{name} was added: its services are starting"));
+    }
+
+    /// A validator's services were told to stop while the network runs.
+    pub(crate) fn validator_removed(&self, name: &str) {
+        if self.json {
+            print_line(&json!({ "event": "validator_removed", "validator": name }));
+        }
+        self.note(&format!("{name} has left: its services are stopping"));
     }
 
     /// Shows the live status until `cancel`.
@@ -157,8 +165,16 @@ impl Reporter {
     }
 }
 
+fn services_json(units: &[Unit], services: &[(String, u32)]) -> Vec<serde_json::Value> {
+    let one = |unit: &Unit| {
+        let pid = services.iter().find(|(name, _)| *name == unit.name).map(|(_, pid)| *pid);
+        json!({ "name": unit.name, "service": unit.service.as_str(), "config": unit.config, "pid": pid })
+    };
+    units.iter().map(one).collect()
+}
+
 fn ready_text(plan: &Plan, urls: &[String]) -> String {
-    let mut text = format!("ready: chain {}, {} validators", &plan.chain_id[..16], plan.validators);
+    let mut text = format!("ready: chain {}, {} validators", &plan.chain_id[..16], plan.validators.len());
     for ((region, _), url) in plan.apis.iter().zip(urls) {
         text.push_str(&format!("\n  {region:<14} {url}   (status page; /docs explains the API)"));
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_kaldrix");
@@ -19,6 +20,8 @@ pub(crate) struct DevNetwork {
     pub(crate) apis: Vec<String>,
     pub(crate) ready: Value,
     child: Child,
+    /// What it printed since, but for the status lines.
+    events: Arc<Mutex<Vec<Value>>>,
     _temporary: Option<tempfile::TempDir>,
 }
 
@@ -52,14 +55,23 @@ impl DevNetwork {
                 break;
             }
         }
-        // Nobody reads the status lines: keep the pipe from filling up.
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::sink()));
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&events);
+        // Also to keep the pipe from filling up.
+        std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let value: Value = serde_json::from_str(&line).unwrap();
+                if value["event"] != "status" {
+                    sink.lock().unwrap().push(value);
+                }
+            }
+        });
         let Some(ready) = ready else {
             let status = child.wait().unwrap();
             panic!("the network ended before it was ready: {status}");
         };
         let apis = ready["apis"].as_array().unwrap().iter().map(|a| a.as_str().unwrap().to_owned()).collect();
-        Self { dir: dir.to_owned(), apis, ready, child, _temporary: None }
+        Self { dir: dir.to_owned(), apis, ready, child, events, _temporary: None }
     }
 
     /// Ends it in order, as Ctrl-C does.
@@ -78,10 +90,17 @@ impl DevNetwork {
         self.child.wait().unwrap();
     }
 
+    /// What it said about one validator since it was ready.
+    pub(crate) fn event(&self, event: &str, validator: &str) -> Option<Value> {
+        let events = self.events.lock().unwrap();
+        events.iter().rev().find(|e| e["event"] == event && e["validator"] == validator).cloned()
+    }
+
     /// A service's process and configuration (`--processes`).
     pub(crate) fn service(&self, name: &str) -> (u32, PathBuf) {
-        let services = self.ready["services"].as_array().unwrap();
-        let service = services.iter().find(|s| s["name"] == name).unwrap();
+        let added = self.event("validator_added", name.split('/').next().unwrap()).unwrap_or(Value::Null);
+        let services = self.ready["services"].as_array().unwrap().iter().chain(added["services"].as_array().into_iter().flatten());
+        let service = services.filter(|s| s["name"] == name).last().unwrap();
         (u32::try_from(service["pid"].as_u64().unwrap_or(0)).unwrap(), service["config"].as_str().unwrap().into())
     }
 
@@ -95,6 +114,20 @@ impl DevNetwork {
     /// The same against a chosen API, whatever comes of it.
     pub(crate) fn try_cli(&self, api: usize, arguments: &[&str]) -> Output {
         Command::new(BINARY).args(arguments).args(["--api", &self.apis[api], "--json"]).output().unwrap()
+    }
+
+    /// `kaldrix validator add` or `remove` for this network, to its end.
+    pub(crate) async fn validator(&self, arguments: &[&str]) -> Value {
+        let output = tokio::process::Command::new(BINARY)
+            .arg("validator")
+            .args(arguments)
+            .args(["--json", "--data-dir"])
+            .arg(&self.dir)
+            .output()
+            .await
+            .unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
     }
 
     /// A new key file with money on its account.
@@ -141,10 +174,14 @@ impl DevNetwork {
 
     /// Waits until every validator has executed commit `index`.
     pub(crate) async fn wait_for_commit_everywhere(&self, index: u64, limit: Duration) {
+        self.wait_for_commit(&self.validators(), index, limit).await;
+    }
+
+    async fn wait_for_commit(&self, validators: &[String], index: u64, limit: Duration) {
         let deadline = Instant::now() + limit;
-        for validator in self.validators() {
+        for validator in validators {
             loop {
-                if self.status(&validator).await.is_some_and(|s| s.commit_index >= index) {
+                if self.status(validator).await.is_some_and(|s| s.commit_index >= index) {
                     break;
                 }
                 assert!(Instant::now() < deadline, "{validator} does not reach commit {index}");
@@ -156,13 +193,18 @@ impl DevNetwork {
     /// All validators hold the same state, and its balances add up. Blocks from before a restart may still be ordered after it, between two
     /// answers, so the answers are compared until nothing moves any more: validators that diverged would never agree.
     pub(crate) async fn assert_validators_agree(&self) {
-        let newest = self.status("v0").await.unwrap().commit_index;
-        self.wait_for_commit_everywhere(newest, Duration::from_secs(30)).await;
+        self.assert_these_agree(&self.validators()).await;
+    }
+
+    /// The same of some.
+    pub(crate) async fn assert_these_agree(&self, validators: &[String]) {
+        let newest = self.status(&validators[0]).await.unwrap().commit_index;
+        self.wait_for_commit(validators, newest, Duration::from_secs(30)).await;
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let mut states = Vec::new();
-            for validator in self.validators() {
-                let audit = self.audit(&validator).await;
+            for validator in validators {
+                let audit = self.audit(validator).await;
                 assert_eq!(audit.supply_error, "", "{validator}");
                 states.push((audit.state_digest, audit.native_supply));
             }
@@ -188,6 +230,11 @@ impl Drop for DevNetwork {
             }
         }
     }
+}
+
+/// Names as the functions above take them.
+pub(crate) fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|n| (*n).to_owned()).collect()
 }
 
 pub(crate) fn signal(pid: u32, signal: Signal) {

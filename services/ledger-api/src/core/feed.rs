@@ -5,7 +5,7 @@
 
 use crate::core::view::author_position;
 use kaldrix_proto::ledger as pb;
-use kaldrix_types::{Address, CommitIndex, OutcomeStatus, Round, TimestampMs, TxId};
+use kaldrix_types::{Address, CommitIndex, Epoch, OutcomeStatus, Round, TimestampMs, TxId, limits};
 use parking_lot::RwLock;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -39,14 +39,15 @@ pub struct Published {
 pub struct Feed {
     newest: watch::Sender<CommitIndex>,
     recent: RwLock<VecDeque<Arc<Published>>>,
-    rounds: RwLock<Vec<Round>>,
+    /// Newest committed round by author, of the newest epoch: indices change their meaning with the epoch.
+    rounds: RwLock<(Epoch, Vec<Round>)>,
 }
 
 impl Feed {
-    /// A feed for `validators` validators whose next commit is `cursor + 1`.
+    /// A feed whose next commit is `cursor + 1`.
     #[must_use]
-    pub fn new(cursor: CommitIndex, validators: usize) -> Self {
-        Self { newest: watch::channel(cursor).0, recent: RwLock::default(), rounds: RwLock::new(vec![0; validators]) }
+    pub fn new(cursor: CommitIndex) -> Self {
+        Self { newest: watch::channel(cursor).0, recent: RwLock::default(), rounds: RwLock::default() }
     }
 
     /// Index of the newest commit.
@@ -101,18 +102,30 @@ impl Feed {
 
     /// Remembers the newest committed round of each author.
     pub fn note_rounds(&self, commit: &pb::Commit) {
-        let mut rounds = self.rounds.write();
+        let mut known = self.rounds.write();
+        let (epoch, rounds) = &mut *known;
+        if commit.epoch < *epoch {
+            return;
+        }
+        if commit.epoch > *epoch {
+            (*epoch, *rounds) = (commit.epoch, Vec::new());
+        }
         for block in &commit.blocks {
-            if let Some(round) = rounds.get_mut(author_position(block.author)) {
+            let position = author_position(block.author);
+            if position >= rounds.len() && position < limits::VALIDATORS_MAX {
+                rounds.resize(position + 1, 0);
+            }
+            if let Some(round) = rounds.get_mut(position) {
                 *round = block.round.max(*round);
             }
         }
     }
 
-    /// Newest committed round of each validator, by index.
+    /// Newest committed round of each validator of `epoch`, by index; shorter than the committee while some have none.
     #[must_use]
-    pub fn rounds(&self) -> Vec<Round> {
-        self.rounds.read().clone()
+    pub fn rounds(&self, epoch: Epoch) -> Vec<Round> {
+        let known = self.rounds.read();
+        if known.0 == epoch { known.1.clone() } else { Vec::new() }
     }
 }
 
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_ring_serves_what_it_holds_and_says_when_it_does_not() {
-        let feed = Feed::new(4, 2);
+        let feed = Feed::new(4);
         assert!(feed.recent_from(5, 10).is_none());
         for index in 5..5 + RECENT_MAX as u64 + 1 {
             feed.publish(published(index));
@@ -136,12 +149,23 @@ mod tests {
         let indices: Vec<u64> = feed.recent_from(6, 2).expect("held").iter().map(|p| p.commit.index).collect();
         assert_eq!(indices, [6, 7]);
         assert!(feed.recent_from(feed.newest() + 1, 2).expect("nothing yet").is_empty());
-        assert_eq!(feed.rounds(), [0, feed.newest()]);
+        assert_eq!(feed.rounds(0), [0, feed.newest()]);
+    }
+
+    #[test]
+    fn rounds_are_those_of_the_newest_epoch() {
+        let feed = Feed::new(0);
+        let of = |epoch, index| pb::Commit { epoch, ..published(index).commit };
+        feed.note_rounds(&of(1, 50));
+        feed.note_rounds(&of(0, 40));
+        assert_eq!((feed.rounds(1), feed.rounds(0)), (vec![0, 50], vec![]));
+        feed.note_rounds(&of(2, 60));
+        assert_eq!((feed.rounds(2), feed.rounds(1)), (vec![0, 60], vec![]));
     }
 
     #[test]
     fn the_ring_never_holds_a_hole() {
-        let feed = Feed::new(0, 1);
+        let feed = Feed::new(0);
         feed.publish(published(1));
         feed.publish(published(5));
         assert!(feed.recent_from(1, 10).is_none());

@@ -1,8 +1,11 @@
 //! The handlers of the public API. gRPC and REST both call these and nothing else.
 
+pub mod checkpoints;
+mod committee;
 pub mod cursor;
 pub mod faucet;
 pub mod feed;
+mod proofs;
 mod read;
 pub mod recent;
 pub mod stream;
@@ -17,6 +20,7 @@ use crate::error::{read, store_error};
 use crate::grpc::Validators;
 use crate::metrics::Metrics;
 use crate::tasks::batcher::Submitter;
+use checkpoints::Checkpoints;
 use faucet::FaucetHandle;
 use feed::Feed;
 use kaldrix_api::ApiError;
@@ -32,6 +36,9 @@ use tracker::Tracker;
 
 /// Assets whose symbol and decimals, which never change, are kept at hand.
 const ASSET_NAMES_MAX: u64 = 10_000;
+
+/// Proofs and checkpoints that are fetched from validators at once: each may be megabytes.
+const PROOFS_MAX: usize = 32;
 
 /// Limits and names that handlers need.
 #[derive(Clone, Debug)]
@@ -101,6 +108,8 @@ pub struct Ledger {
     asset_names: moka::sync::Cache<AssetId, (String, u32)>,
     chain: ChainId,
     streams: Arc<Semaphore>,
+    proofs: Semaphore,
+    checkpoints: Checkpoints,
 }
 
 impl Ledger {
@@ -108,7 +117,14 @@ impl Ledger {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let streams = Arc::new(Semaphore::new(parts.settings.streams_max));
-        Self { chain: parts.genesis.chain_id(), parts, asset_names: moka::sync::Cache::new(ASSET_NAMES_MAX), streams }
+        Self {
+            chain: parts.genesis.chain_id(),
+            parts,
+            asset_names: moka::sync::Cache::new(ASSET_NAMES_MAX),
+            streams,
+            proofs: Semaphore::new(PROOFS_MAX),
+            checkpoints: Checkpoints::default(),
+        }
     }
 
     /// Limits and names.
@@ -157,6 +173,12 @@ impl Ledger {
     #[must_use]
     pub const fn feed(&self) -> &Feed {
         &self.parts.feed
+    }
+
+    /// What the certified checkpoints cover.
+    #[must_use]
+    pub const fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
     }
 
     /// Who waits for what.

@@ -1,7 +1,7 @@
 //! Reads: from the region's read model and the genesis.
 
 use super::cursor::Cursor;
-use super::view::{stored_block, stored_commit, stored_transaction};
+use super::view::{block_header, block_message, stored_commit, stored_transaction};
 use super::{Ledger, damaged};
 use crate::error::invalid;
 use kaldrix_api::{ApiError, ErrorCode};
@@ -94,7 +94,8 @@ impl Ledger {
             Some((entry, _)) if rows.len() == limit => Cursor { commit: entry.commit, position: Some(entry.position) }.to_string(),
             _ => String::new(),
         };
-        let transactions = rows.iter().map(|(_, row)| damaged(stored_transaction(row))).collect::<Result<_, _>>()?;
+        let mut transactions = rows.iter().map(|(_, row)| damaged(stored_transaction(row))).collect::<Result<Vec<_>, _>>()?;
+        transactions.iter_mut().for_each(|transaction| self.note_checkpoint(transaction));
         Ok(pb::ListAccountTransactionsResponse { transactions, next })
     }
 
@@ -132,8 +133,9 @@ impl Ledger {
     /// BLOCK_NOT_FOUND, READ_MODEL_UNAVAILABLE.
     pub async fn block(&self, digest: Digest) -> Result<pb::Block, ApiError> {
         let (row, transactions) = self.read(self.store().block(digest)).await?.ok_or(ErrorCode::BlockNotFound)?;
-        let author = self.genesis().validators.get(row.author.as_usize()).map_or("", |v| v.name.as_str());
-        damaged(stored_block(&row, &transactions, author))
+        let header = damaged(block_header(&row))?;
+        let author = self.author_name(header.epoch, row.author).await?;
+        Ok(block_message(&row, &header, &transactions, author))
     }
 
     /// An asset.
@@ -177,43 +179,29 @@ impl Ledger {
         let genesis = self.genesis();
         let newest = self.read(self.store().commits(None, 1)).await?.pop();
         let totals = self.read(self.store().totals()).await?;
+        let epoch = self.read(self.store().epoch()).await?.unwrap_or_default();
         let mut network = pb::Network {
             name: genesis.name.clone(),
             chain_id: self.chain().to_string(),
             region: self.settings().region.clone(),
             commit_timestamp_ms: genesis.timestamp_ms,
             transaction_count: totals.transactions,
-            validator_count: u32::try_from(genesis.validators.len()).unwrap_or(u32::MAX),
+            validator_count: u32::try_from(epoch.members.len()).unwrap_or(u32::MAX),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             supply: self.native_supply().await?.amount.to_string(),
             faucet: self.parts.faucet.is_some(),
+            epoch: epoch.epoch,
+            checkpoint_index: self.checkpoints().newest().index,
             ..Default::default()
         };
         (network.finality_p50_ms, network.finality_p99_ms) = self.metrics().recent_finality_ms();
         if let Some(row) = newest {
-            network.epoch = row.epoch;
             network.commit_index = row.index;
             network.commit_digest = row.digest.to_string();
             network.commit_timestamp_ms = row.timestamp_ms;
             network.round = row.leader.round;
         }
         Ok(network)
-    }
-
-    /// The validators of the current epoch.
-    #[must_use]
-    pub fn validators_list(&self) -> pb::ListValidatorsResponse {
-        let rounds = self.feed().rounds();
-        let validators = self.genesis().validators.iter().zip(0u32..).map(|(validator, index)| pb::Validator {
-            index,
-            name: validator.name.clone(),
-            region: validator.region.clone(),
-            stake: validator.stake.to_string(),
-            scheme: validator.key.scheme().to_string(),
-            key_id: validator.key.id().to_string(),
-            last_round: rounds.get(index as usize).copied().unwrap_or(0),
-        });
-        pb::ListValidatorsResponse { validators: validators.collect() }
     }
 
     /// The rules of the chain.
@@ -235,6 +223,14 @@ impl Ledger {
             block_reward: parameters.block_reward.to_string(),
             native_symbol: NATIVE_SYMBOL.to_owned(),
             native_decimals: NATIVE_DECIMALS.into(),
+            epoch_ms: parameters.epoch_ms,
+            checkpoint_commits: parameters.checkpoint_commits,
+            checkpoint_ms: parameters.checkpoint_ms,
+            schedule_commits: parameters.schedule_commits,
+            minimum_stake: parameters.minimum_stake.to_string(),
+            slash_basis_points: parameters.slash_basis_points,
+            jail_epochs: parameters.jail_epochs,
+            absence_basis_points: parameters.absence_basis_points,
         }
     }
 }

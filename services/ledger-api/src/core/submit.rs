@@ -31,6 +31,8 @@ const SECOND_LOOK_MAX: Duration = Duration::from_millis(500);
 /// How long one WatchTransaction may last.
 const WATCH_MAX: Duration = Duration::from_secs(600);
 
+const LEVELS: &str = "use ACCEPTED, INCLUDED, FINAL or CHECKPOINTED";
+
 /// How far a submission waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
@@ -41,6 +43,8 @@ pub enum Level {
     Included,
     /// Until its outcome can be read.
     Final,
+    /// Until its outcome can be proven.
+    Checkpointed,
 }
 
 impl Level {
@@ -53,20 +57,22 @@ impl Level {
             Ok(pb::TransactionStatus::Unspecified | pb::TransactionStatus::Accepted) => Ok(Self::Accepted),
             Ok(pb::TransactionStatus::Included) => Ok(Self::Included),
             Ok(pb::TransactionStatus::Final) => Ok(Self::Final),
-            _ => Err(invalid("wait_for", "use ACCEPTED, INCLUDED or FINAL")),
+            Ok(pb::TransactionStatus::Checkpointed) => Ok(Self::Checkpointed),
+            _ => Err(invalid("wait_for", LEVELS)),
         }
     }
 
     /// From JSON.
     ///
     /// # Errors
-    /// INVALID_ARGUMENT for anything but the three levels.
+    /// INVALID_ARGUMENT for anything but the four levels.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         match text {
             "ACCEPTED" => Ok(Self::Accepted),
             "INCLUDED" => Ok(Self::Included),
             "FINAL" => Ok(Self::Final),
-            _ => Err(invalid("wait_for", "use ACCEPTED, INCLUDED or FINAL")),
+            "CHECKPOINTED" => Ok(Self::Checkpointed),
+            _ => Err(invalid("wait_for", LEVELS)),
         }
     }
 
@@ -74,7 +80,8 @@ impl Level {
         match progress {
             Progress::Handed => false,
             Progress::Accepted => matches!(self, Self::Accepted),
-            Progress::Included => !matches!(self, Self::Final),
+            Progress::Included => matches!(self, Self::Accepted | Self::Included),
+            // For CHECKPOINTED too: what is left to wait for then is no longer the transaction's own progress.
             Progress::Executed(_) | Progress::Dropped(_) | Progress::Expired => true,
         }
     }
@@ -108,7 +115,8 @@ impl Ledger {
         let mut progress = self.tracker().register(id, tx.body(), tx.bytes().len());
         // Whether it landed before is the validator's to notice: its refusal is the rare case that costs a look into the store.
         if let Err(error) = self.hand_over_twice(&tx).await {
-            return self.refused(id, error).await;
+            let first = self.refused(id, error).await?;
+            return Ok(self.finish(first, submit.level, deadline).await);
         }
         if submit.level == Level::Included {
             self.tracker().hurry(id);
@@ -116,7 +124,18 @@ impl Ledger {
         let reached = wait_for(&mut progress, submit.level, deadline).await;
         let reached = if reached == Progress::Handed { Progress::Accepted } else { reached };
         // Everything but the block's name is known here without a look into the store.
-        rejection_as_error(tracked_transaction(id, &Known { progress: reached, body: Some(Arc::new(tx.body().clone())) }))
+        let known = Known { progress: reached, body: Some(Arc::new(tx.body().clone())) };
+        let transaction = rejection_as_error(tracked_transaction(id, &known))?;
+        Ok(self.finish(transaction, submit.level, deadline).await)
+    }
+
+    /// Waits for the checkpoint, if the submitter asked for it. Whoever asked for less is told what he asked for: the answer to the same
+    /// bytes stays the same.
+    async fn finish(&self, mut transaction: pb::Transaction, level: Level, deadline: Instant) -> pb::Transaction {
+        if level == Level::Checkpointed {
+            self.wait_checkpointed(&mut transaction, deadline).await;
+        }
+        transaction
     }
 
     /// The validator may be a few commits behind the region where the client saw its money or key arrive: a refusal that newer state could
@@ -182,7 +201,9 @@ impl Ledger {
         if let Some(row) = &row
             && !matches!(row.status, OutcomeStatus::Discarded(_))
         {
-            return damaged(stored_transaction(row));
+            let mut transaction = damaged(stored_transaction(row))?;
+            self.note_checkpoint(&mut transaction);
+            return Ok(transaction);
         }
         if let Some(known) = self.tracker().get(id).filter(|k| k.progress != Progress::Handed) {
             return Ok(tracked_transaction(id, &known));

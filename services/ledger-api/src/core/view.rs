@@ -4,7 +4,10 @@ use crate::core::tracker::{Executed, Known, Progress};
 use kaldrix_api::ErrorCode;
 use kaldrix_proto::ledger as pb;
 use kaldrix_storage::{BlockRow, CommitRow, StoreError, TransactionRow};
-use kaldrix_types::{BlockRef, Commit, Header, Operation, OutcomeStatus, RejectCode, TxBody, TxId, ValidatorIndex, decode, limits};
+use kaldrix_types::{
+    BlockRef, CertifiedCheckpoint, Commit, EquivocationProof, Header, Operation, OutcomeStatus, PublicKey, RejectCode, TxBody, TxId,
+    Validator, ValidatorIndex, decode, encode, limits,
+};
 
 /// Bound for our own stored records when they are read back.
 const RECORD_BYTES_MAX: usize = 64 << 20;
@@ -112,6 +115,34 @@ fn operation(operation: &Operation) -> pb::Operation {
             scheme: key.scheme().to_string(),
             ..empty
         },
+        Operation::RegisterValidator { name, region, key, stake, proof: _ } => pb::Operation {
+            validator_name: name.clone(),
+            region: region.clone(),
+            amount: stake.to_string(),
+            ..session_key("register_validator", key)
+        },
+        Operation::Stake { amount } => pb::Operation { kind: "stake".into(), amount: amount.to_string(), ..empty },
+        Operation::Unstake { amount } => pb::Operation { kind: "unstake".into(), amount: amount.to_string(), ..empty },
+        Operation::RotateSessionKey { key, proof: _ } => session_key("rotate_session_key", key),
+        Operation::LeaveValidators => pb::Operation { kind: "leave_validators".into(), ..empty },
+        Operation::Unjail => pb::Operation { kind: "unjail".into(), ..empty },
+        Operation::ReportEquivocation { proof } => equivocation(proof),
+    }
+}
+
+fn session_key(kind: &str, key: &PublicKey) -> pb::Operation {
+    pb::Operation { kind: kind.to_owned(), key_id: key.id().to_string(), scheme: key.scheme().to_string(), ..Default::default() }
+}
+
+fn equivocation(proof: &EquivocationProof) -> pb::Operation {
+    // Which validator that is follows from the epoch's committee.
+    let accused = &proof.first.header;
+    pb::Operation {
+        kind: "report_equivocation".into(),
+        accused_epoch: accused.epoch,
+        accused_round: accused.round,
+        accused_index: accused.author.0.into(),
+        ..Default::default()
     }
 }
 
@@ -140,13 +171,18 @@ pub fn stored_commit(row: &CommitRow) -> Result<pb::Commit, StoreError> {
     })
 }
 
-/// A stored block.
+/// A stored block's header.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when its header cannot be decoded.
-pub fn stored_block(row: &BlockRow, transactions: &[TxId], author_name: &str) -> Result<pb::Block, StoreError> {
-    let header: Header = decode(&row.header, limits::HEADER_BYTES_MAX)?;
-    Ok(pb::Block {
+/// [`StoreError::Damaged`] when it cannot be decoded.
+pub fn block_header(row: &BlockRow) -> Result<Header, StoreError> {
+    Ok(decode(&row.header, limits::HEADER_BYTES_MAX)?)
+}
+
+/// A stored block.
+#[must_use]
+pub fn block_message(row: &BlockRow, header: &Header, transactions: &[TxId], author_name: String) -> pb::Block {
+    pb::Block {
         reference: Some(block_ref(&BlockRef { round: row.round, author: row.author, digest: row.digest })),
         timestamp_ms: row.timestamp_ms,
         parents: header.parents.iter().map(block_ref).collect(),
@@ -154,8 +190,48 @@ pub fn stored_block(row: &BlockRow, transactions: &[TxId], author_name: &str) ->
         transaction_count: row.transaction_count,
         transactions_root: header.transactions_root.to_string(),
         transactions: transactions.iter().map(ToString::to_string).collect(),
-        author_name: author_name.to_owned(),
-    })
+        author_name,
+    }
+}
+
+/// A checkpoint with who vouches for it.
+#[must_use]
+pub fn checkpoint_message(certified: &CertifiedCheckpoint) -> pb::Checkpoint {
+    let checkpoint = &certified.checkpoint;
+    let next = |(validator, index): (&Validator, u32)| pb::Validator {
+        index,
+        name: validator.name.clone(),
+        region: validator.region.clone(),
+        stake: validator.stake.to_string(),
+        scheme: validator.key.scheme().to_string(),
+        key_id: validator.key.id().to_string(),
+        operator: validator.operator.to_string(),
+        status: "active".into(),
+        in_committee: true,
+        ..Default::default()
+    };
+    let (next_start_round, next_validators) = match &checkpoint.next_epoch {
+        Some(epoch) => (epoch.start_round, epoch.validators.iter().zip(0u32..).map(next).collect()),
+        None => (0, Vec::new()),
+    };
+    pb::Checkpoint {
+        index: checkpoint.index,
+        digest: checkpoint.digest().to_string(),
+        previous: checkpoint.previous.to_string(),
+        epoch: checkpoint.epoch,
+        first_commit: checkpoint.first_commit,
+        last_commit: checkpoint.last_commit,
+        last_commit_digest: checkpoint.last_commit_digest.to_string(),
+        outcomes_root: checkpoint.outcomes_root.to_string(),
+        outcome_count: checkpoint.outcome_count,
+        state_root: checkpoint.state_root.to_string(),
+        timestamp_ms: checkpoint.timestamp_ms,
+        voters: certified.votes.iter().map(|vote| u32::from(vote.header.author.0)).collect(),
+        ends_epoch: checkpoint.next_epoch.is_some(),
+        next_start_round,
+        next_validators,
+        certified: encode(certified).into(),
+    }
 }
 
 /// Index of an author as a position in the committee.

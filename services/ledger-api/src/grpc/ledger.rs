@@ -133,7 +133,28 @@ impl LedgerService for LedgerRpc {
     }
 
     async fn list_validators(&self, _: Request<pb::ListValidatorsRequest>) -> Result<Response<pb::ListValidatorsResponse>, Status> {
-        self.answer("ListValidators", Ok(self.ledger.validators_list()))
+        self.answer("ListValidators", self.ledger.validators_list().await)
+    }
+
+    async fn get_checkpoint(&self, request: Request<pb::GetCheckpointRequest>) -> Result<Response<pb::Checkpoint>, Status> {
+        self.answer("GetCheckpoint", self.ledger.checkpoint(request.get_ref().index).await)
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        request: Request<pb::GetTransactionProofRequest>,
+    ) -> Result<Response<pb::TransactionProof>, Status> {
+        let result = async { self.ledger.transaction_proof(parse("id", &request.get_ref().id)?).await };
+        self.answer("GetTransactionProof", result.await)
+    }
+
+    async fn get_account_proof(&self, request: Request<pb::GetAccountProofRequest>) -> Result<Response<pb::AccountProof>, Status> {
+        let message = request.get_ref();
+        let result = async {
+            let asset = (!message.asset.is_empty()).then(|| parse("asset", &message.asset)).transpose()?;
+            self.ledger.account_proof(parse("address", &message.address)?, asset).await
+        };
+        self.answer("GetAccountProof", result.await)
     }
 
     async fn get_parameters(&self, _: Request<pb::GetParametersRequest>) -> Result<Response<pb::Parameters>, Status> {

@@ -4,4 +4,4 @@ mod ledger;
 mod validators;
 
 pub use ledger::LedgerRpc;
-pub use validators::{Link, ValidatorStatus, Validators};
+pub use validators::{Link, ProofText, ValidatorStatus, Validators};

@@ -1,5 +1,9 @@
 //! The validators this API hands transactions to. The first that answers is used until it fails; then the next.
 
+mod proofs;
+
+pub use proofs::ProofText;
+
 use crate::core::tracker::Pending;
 use crate::metrics::Metrics;
 use bytes::Bytes;
@@ -29,6 +33,8 @@ const RETRY_MS: u32 = 500;
 pub struct ValidatorStatus {
     /// Last commit it executed.
     pub commit_index: CommitIndex,
+    /// Newest checkpoint of which it holds a quorum's votes; 0 for none.
+    pub certified_index: u64,
 }
 
 /// Clients of the configured dag-services, in order of preference.
@@ -124,7 +130,7 @@ impl Validators {
         for attempt in 0..self.clients.len() {
             let mut client = self.clients[(start + attempt) % self.clients.len()].clone();
             if let Ok(status) = bounded(LOOKUP_TIMEOUT, client.get_status(pb::GetStatusRequest {})).await {
-                return Ok(ValidatorStatus { commit_index: status.commit_index });
+                return Ok(ValidatorStatus { commit_index: status.commit_index, certified_index: status.certified_index });
             }
         }
         Err(ApiError::from(ErrorCode::NoValidator).retry_after(RETRY_MS))

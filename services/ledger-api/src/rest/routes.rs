@@ -6,7 +6,7 @@ use crate::core::{Ledger, Level, Submit};
 use crate::error::invalid;
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -138,10 +138,61 @@ pub(super) async fn get_asset(State(ledger): Api, Segment(id): Segment) -> Answe
     Ok(Json(ledger.asset(parse("id", &id)?).await?.into()))
 }
 
-/// The validators of the epoch.
-#[utoipa::path(get, path = "/v1/validators", tag = "network", responses((status = 200, description = "In index order.", body = views::Validators)))]
-pub(super) async fn list_validators(State(ledger): Api) -> Json<views::Validators> {
-    Json(ledger.validators_list().into())
+/// The validators of the running epoch in index order, then those that are registered without a seat.
+#[utoipa::path(get, path = "/v1/validators", tag = "network", responses((status = 200, description = "Validators and epoch.", body = views::Validators)))]
+pub(super) async fn list_validators(State(ledger): Api) -> Answer<views::Validators> {
+    Ok(Json(ledger.validators_list().await?.into()))
+}
+
+/// A checkpoint and who vouches for it: what proofs end in.
+#[utoipa::path(
+    get, path = "/v1/checkpoints/{index}", tag = "proofs", params(("index" = String, Path, description = "From 1, or `latest`")),
+    responses((status = 200, description = "The checkpoint.", body = views::Checkpoint))
+)]
+pub(super) async fn get_checkpoint(State(ledger): Api, Segment(index): Segment) -> Answer<views::Checkpoint> {
+    let index = match index.as_str() {
+        "latest" => 0,
+        text => text.parse().ok().filter(|index| *index > 0).ok_or_else(|| invalid("index", "use a number from 1, or latest"))?,
+    };
+    Ok(Json(ledger.checkpoint(index).await?.into()))
+}
+
+/// The proof of a transaction's outcome, to be saved and verified offline with `kaldrix verify`.
+///
+/// NOT_CHECKPOINTED until the transaction is CHECKPOINTED, about a second after it is FINAL.
+#[utoipa::path(
+    get, path = "/v1/transactions/{id}/proof", tag = "proofs", params(("id" = String, Path, description = "64 hexadecimal digits")),
+    responses((status = 200, description = "The proof, from genesis on.", content_type = "application/json", body = Object))
+)]
+pub(super) async fn get_transaction_proof(State(ledger): Api, Segment(id): Segment) -> Result<Response, Refusal> {
+    Ok(proof(ledger.transaction_proof(parse("id", &id)?).await?.proof_json))
+}
+
+/// What an account's proof is about.
+#[derive(Debug, Deserialize, IntoParams)]
+pub(super) struct ProofOf {
+    /// Proves the balance of this asset (64 zeroes are KDX). Without it: the account's keys and sequence number.
+    asset: Option<String>,
+}
+
+/// The proof of what an account holds in the newest checkpoint, or that there is nothing; for `kaldrix verify`.
+#[utoipa::path(
+    get, path = "/v1/accounts/{address}/proof", tag = "proofs", params(("address" = String, Path, description = "kx1…"), ProofOf),
+    responses((status = 200, description = "The proof, from genesis on.", content_type = "application/json", body = Object))
+)]
+pub(super) async fn get_account_proof(
+    State(ledger): Api,
+    Segment(address): Segment,
+    Params(of): Params<ProofOf>,
+) -> Result<Response, Refusal> {
+    let address = parse("address", &address)?;
+    let asset = of.asset.as_deref().map(|asset| parse("asset", asset)).transpose()?;
+    Ok(proof(ledger.account_proof(address, asset).await?.proof_json))
+}
+
+/// The text as the validator made it: parsing megabytes here would serve nobody.
+fn proof(json: String) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response()
 }
 
 /// The network, as this region sees it.

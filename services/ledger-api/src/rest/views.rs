@@ -2,8 +2,10 @@
 //! exist (yet) is `null`.
 
 mod chain;
+mod proofs;
 
 pub use chain::{Asset, Block, BlockRef, Commit, CommitPage, Network, Parameters, Readiness, Validator, Validators};
+pub use proofs::{Checkpoint, NextValidator};
 
 use kaldrix_proto::ledger as pb;
 use serde::{Deserialize, Serialize};
@@ -33,7 +35,7 @@ pub fn status_text(status: pb::TransactionStatus) -> &'static str {
 pub struct SubmitTransactionRequest {
     /// Base64 of the signed transaction's BCS bytes, at most 128 KiB of them.
     pub transaction: String,
-    /// How far to wait: ACCEPTED (default), INCLUDED or FINAL.
+    /// How far to wait: ACCEPTED (default), INCLUDED, FINAL or CHECKPOINTED.
     #[serde(default)]
     #[schema(example = "FINAL")]
     pub wait_for: Option<String>,
@@ -75,6 +77,8 @@ pub struct Transaction {
     pub position: Option<u32>,
     /// Consensus time of the commit, milliseconds since 1970.
     pub timestamp_ms: Option<u64>,
+    /// Checkpoint that covers it; null before CHECKPOINTED, and where this server has not seen which one it is.
+    pub checkpoint_index: Option<u64>,
     /// Who sent it; null while only its id is known here.
     pub sender: Option<String>,
     /// Its lane.
@@ -105,6 +109,7 @@ impl From<pb::Transaction> for Transaction {
             block: some(t.block),
             position: ordered.then_some(t.position),
             timestamp_ms: ordered.then_some(t.timestamp_ms),
+            checkpoint_index: (t.checkpoint_index > 0).then_some(t.checkpoint_index),
             sender: some(t.sender),
             lane: t.lane,
             sequence: t.sequence,
@@ -119,7 +124,8 @@ impl From<pb::Transaction> for Transaction {
 /// One operation; fields that do not apply are left out.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Operation {
-    /// transfer, create_asset, mint, burn, anchor, register_key or rotate_key.
+    /// transfer, create_asset, mint, burn, anchor, register_key, rotate_key, register_validator, stake, unstake, rotate_session_key,
+    /// leave_validators, unjail or report_equivocation.
     pub kind: String,
     /// Recipient of a transfer or mint.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +133,7 @@ pub struct Operation {
     /// Asset id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asset: Option<String>,
-    /// Smallest units; the initial supply of a new asset.
+    /// Smallest units; the initial supply of a new asset, the stake of a new validator.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub amount: Option<String>,
     /// Symbol of a new asset.
@@ -145,7 +151,7 @@ pub struct Operation {
     /// Hex of what was anchored beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<String>,
-    /// Id of the key that was added.
+    /// Id of the key that was added or put in place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_id: Option<String>,
     /// Its scheme.
@@ -154,11 +160,27 @@ pub struct Operation {
     /// Index of the key that was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_index: Option<u32>,
+    /// Name of a new validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validator_name: Option<String>,
+    /// Region of a new validator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Epoch of an equivocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_epoch: Option<u64>,
+    /// Round in which the accused signed two blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_round: Option<u64>,
+    /// Index of the accused in that epoch's committee.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accused_index: Option<u32>,
 }
 
 impl From<pb::Operation> for Operation {
     fn from(o: pb::Operation) -> Self {
         let (creates, anchors, rotates) = (o.kind == "create_asset", o.kind == "anchor", o.kind == "rotate_key");
+        let accuses = o.kind == "report_equivocation";
         Self {
             to: some(o.to),
             asset: some(o.asset),
@@ -171,6 +193,11 @@ impl From<pb::Operation> for Operation {
             key_id: some(o.key_id),
             scheme: some(o.scheme),
             key_index: rotates.then_some(o.key_index),
+            validator_name: some(o.validator_name),
+            region: some(o.region),
+            accused_epoch: accuses.then_some(o.accused_epoch),
+            accused_round: accuses.then_some(o.accused_round),
+            accused_index: accuses.then_some(o.accused_index),
             kind: o.kind,
         }
     }

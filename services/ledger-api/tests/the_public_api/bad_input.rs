@@ -163,6 +163,15 @@ async fn wrong_paths_methods_and_parameters_have_codes_too() {
         "/v1/commits?limit=many".to_owned(),
         "/v1/commits?after=%3Cscript%3E".to_owned(),
         format!("/v1/accounts/{me}/transactions?after=7"),
+        "/v1/checkpoints/0".to_owned(),
+        "/v1/checkpoints/newest".to_owned(),
+        "/v1/checkpoints/-1".to_owned(),
+        "/v1/checkpoints/18446744073709551616".to_owned(),
+        "/v1/transactions/xyz/proof".to_owned(),
+        format!("/v1/transactions/{id}00/proof"),
+        "/v1/accounts/kx1qqqq/proof".to_owned(),
+        format!("/v1/accounts/{me}/proof?asset=KDX"),
+        format!("/v1/accounts/{me}/proof?asset="),
         "/v1/events?account=nobody".to_owned(),
         "/v1/events?commits=perhaps".to_owned(),
     ] {
@@ -186,6 +195,17 @@ async fn what_does_not_exist_is_not_found_with_a_code_of_its_own() {
     api.get(&format!("/v1/blocks/{id}")).await.is_problem(404, "BLOCK_NOT_FOUND");
     api.get(&format!("/v1/assets/{id}")).await.is_problem(404, "ASSET_NOT_FOUND");
     api.post("/v1/faucet", &json!({ "address": nobody, "amount": "1" })).await.is_problem(404, "FAUCET_DISABLED");
+    api.get("/v1/checkpoints/latest").await.is_problem(404, "CHECKPOINT_NOT_FOUND");
+    api.get("/v1/checkpoints/1").await.is_problem(404, "CHECKPOINT_NOT_FOUND");
+    api.get(&format!("/v1/transactions/{id}/proof")).await.is_problem(404, "TRANSACTION_NOT_FOUND");
+    let error = grpc.get_account_proof(pb::GetAccountProofRequest { address: "kx1".into(), asset: String::new() }).await;
+    assert_eq!(ApiError::from_status(&error.expect_err("no address")).code.as_str(), "INVALID_ARGUMENT");
+    let error = grpc.get_account_proof(pb::GetAccountProofRequest { address: nobody.to_string(), asset: "12".into() }).await;
+    assert_eq!(ApiError::from_status(&error.expect_err("no asset")).code.as_str(), "INVALID_ARGUMENT");
+    let error = grpc.get_transaction_proof(pb::GetTransactionProofRequest { id: "12".into() }).await.expect_err("no id");
+    assert_eq!(ApiError::from_status(&error).code.as_str(), "INVALID_ARGUMENT");
+    let error = grpc.get_checkpoint(pb::GetCheckpointRequest { index: 0 }).await.expect_err("none yet");
+    assert_eq!((error.code(), ApiError::from_status(&error).code.as_str()), (tonic::Code::NotFound, "CHECKPOINT_NOT_FOUND"));
     let error = grpc.get_transaction(pb::GetTransactionRequest { id: id.clone() }).await.expect_err("unknown");
     assert_eq!((error.code(), ApiError::from_status(&error).code.as_str()), (tonic::Code::NotFound, "TRANSACTION_NOT_FOUND"));
     let error = grpc.watch_transaction(pb::GetTransactionRequest { id }).await.expect_err("unknown");

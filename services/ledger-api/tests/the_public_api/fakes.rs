@@ -8,7 +8,7 @@ use kaldrix_proto::dag::get_pending_response::State;
 use kaldrix_proto::region::region_service_server::{RegionService, RegionServiceServer};
 use kaldrix_proto::{dag, region};
 use kaldrix_service_kit::telemetry::traced;
-use kaldrix_types::{ChainId, DecodedTransaction, TxId};
+use kaldrix_types::{CertifiedCheckpoint, ChainId, DecodedTransaction, TxId, encode};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -41,6 +41,10 @@ pub(crate) struct FakeDag {
     /// Answers UNAVAILABLE while set.
     pub(crate) down: AtomicBool,
     pub(crate) commit_index: AtomicU64,
+    /// Certified checkpoints, ascending.
+    pub(crate) checkpoints: Mutex<Vec<CertifiedCheckpoint>>,
+    /// Says that it does not hold history.
+    pub(crate) pruned: AtomicBool,
 }
 
 impl FakeDag {
@@ -67,6 +71,18 @@ impl FakeDag {
 
     pub(crate) fn refuse(&self, code: &'static str, retry_after_ms: u32) {
         *self.refusal.lock() = Some((code, retry_after_ms));
+    }
+
+    fn check_history(&self) -> Result<(), Status> {
+        self.check_up()?;
+        if self.pruned.load(Ordering::SeqCst) { Err(Status::out_of_range("before this validator's history")) } else { Ok(()) }
+    }
+
+    /// Index of the checkpoint that covers a commit.
+    fn covering(&self, commit: u64) -> Result<u64, Status> {
+        let checkpoints = self.checkpoints.lock();
+        let covers = checkpoints.iter().find(|c| c.checkpoint.last_commit >= commit);
+        covers.map(|c| c.checkpoint.index).ok_or_else(|| Status::failed_precondition("not checkpointed yet"))
     }
 
     fn check_up(&self) -> Result<(), Status> {
@@ -129,7 +145,36 @@ impl DagService for Rpc {
 
     async fn get_status(&self, _: Request<dag::GetStatusRequest>) -> Result<Response<dag::Status>, Status> {
         self.0.check_up()?;
-        Ok(Response::new(dag::Status { commit_index: self.0.commit_index.load(Ordering::SeqCst), ..Default::default() }))
+        let certified_index = self.0.checkpoints.lock().last().map_or(0, |c| c.checkpoint.index);
+        let commit_index = self.0.commit_index.load(Ordering::SeqCst);
+        Ok(Response::new(dag::Status { commit_index, certified_index, ..Default::default() }))
+    }
+
+    async fn get_checkpoint(&self, request: Request<dag::GetCheckpointRequest>) -> Result<Response<dag::GetCheckpointResponse>, Status> {
+        self.0.check_history()?;
+        let index = request.get_ref().index;
+        let checkpoints = self.0.checkpoints.lock();
+        let found = if index == 0 { checkpoints.last() } else { checkpoints.iter().find(|c| c.checkpoint.index == index) };
+        let certified = found.ok_or_else(|| Status::not_found("no such checkpoint"))?;
+        Ok(Response::new(dag::GetCheckpointResponse { certified: encode(certified).into() }))
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        request: Request<dag::GetTransactionProofRequest>,
+    ) -> Result<Response<dag::GetTransactionProofResponse>, Status> {
+        self.0.check_history()?;
+        let message = request.get_ref();
+        let checkpoint_index = self.0.covering(message.commit_index)?;
+        let proof = format!("{{\"transaction\":\"{}\",\"commit\":{}}}", hex::encode(&message.id), message.commit_index);
+        Ok(Response::new(dag::GetTransactionProofResponse { proof, checkpoint_index }))
+    }
+
+    async fn get_state_proof(&self, request: Request<dag::GetStateProofRequest>) -> Result<Response<dag::GetStateProofResponse>, Status> {
+        self.0.check_up()?;
+        let checkpoint_index = self.0.covering(0)?;
+        let proof = format!("{{\"key\":\"{}\"}}", hex::encode(&request.get_ref().key));
+        Ok(Response::new(dag::GetStateProofResponse { proof, value: Bytes::new(), checkpoint_index }))
     }
 
     async fn audit(&self, _: Request<dag::AuditRequest>) -> Result<Response<dag::AuditResponse>, Status> {

@@ -12,8 +12,9 @@ use kaldrix_proto::region as pb;
 use kaldrix_service_kit::Supervisor;
 use kaldrix_storage::{RegionBatch, RegionStore, SqliteRegionStore};
 use kaldrix_types::{
-    Address, AssetId, BlockRef, Commit, DecodedTransaction, Digest, ExecutedCommit, Genesis, GenesisAccount, Header, KeyRef, Operation,
-    OutcomeStatus, Parameters, Scheme, StateChange, StateKey, StateValue, TxBody, TxOutcome, Validator, ValidatorIndex, encode,
+    Address, AssetId, BlockRef, CertifiedCheckpoint, Checkpoint, Commit, DecodedTransaction, Digest, ExecutedCommit, Genesis,
+    GenesisAccount, Header, KeyRef, Operation, OutcomeStatus, Parameters, Reputation, Scheme, SignedHeader, StateChange, StateKey,
+    StateValue, TxBody, TxOutcome, Validator, ValidatorIndex, encode,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -39,12 +40,18 @@ pub(crate) fn address(n: u8) -> Address {
     Address::of_key(key(n).public_key())
 }
 
+/// The account that operates validator `n`.
+pub(crate) fn operator(n: u8) -> Address {
+    address(100 + n)
+}
+
 pub(crate) fn genesis() -> Genesis {
     let validator = |n: u8| Validator {
         name: format!("v{n}"),
         region: "us-east-1".into(),
         stake: 1,
         key: SecretKey::from_seed(Scheme::MlDsa65, &[n; 32]).expect("a seed").public_key().clone(),
+        operator: operator(n),
     };
     Genesis {
         name: "testnet".into(),
@@ -190,6 +197,45 @@ impl Api {
         index
     }
 
+    /// A commit that brings these state records: projected, then announced.
+    pub(crate) async fn commit_changes(&self, changes: Vec<StateChange>) -> u64 {
+        let index = self.index.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1;
+        let previous = self.store.commit(index - 1).await.expect("readable").map_or(Digest::ZERO, |row| row.digest);
+        let executed = ExecutedCommit { changes, ..executed_commit(&self.genesis, index, previous, &[]) };
+        let notice = notice_of(&executed, &[]);
+        let mut batch = RegionBatch::default();
+        batch.push(executed).expect("a fitting commit");
+        self.store.apply(batch).await.expect("applied");
+        self.region.announce(notice);
+        index
+    }
+
+    /// The validator certifies a checkpoint over commits `first` to `last`.
+    pub(crate) fn certify(&self, index: u64, first: u64, last: u64) -> CertifiedCheckpoint {
+        let checkpoint = Checkpoint {
+            version: Checkpoint::VERSION,
+            chain_id: self.genesis.chain_id(),
+            epoch: 0,
+            index,
+            previous: Digest::ZERO,
+            first_commit: first,
+            last_commit: last,
+            last_commit_digest: Digest([7; 32]),
+            outcomes_root: Digest([8; 32]),
+            outcome_count: 3,
+            state_root: Digest([9; 32]),
+            timestamp_ms: time_of(last),
+            next_epoch: None,
+        };
+        let vote = |author: u16| SignedHeader {
+            header: Header { author: ValidatorIndex(author), checkpoint_votes: vec![checkpoint.vote()], ..header(&self.genesis, last, 0) },
+            signature: Bytes::from_static(b"not checked here"),
+        };
+        let certified = CertifiedCheckpoint { votes: (0..3).map(vote).collect(), checkpoint: checkpoint.clone() };
+        self.dag.checkpoints.lock().push(certified.clone());
+        certified
+    }
+
     /// As [`Self::commit`] with everything successful.
     pub(crate) async fn commit_all(&self, transactions: &[&DecodedTransaction]) -> u64 {
         let outcomes: Vec<_> = transactions.iter().map(|tx| (*tx, OutcomeStatus::Success)).collect();
@@ -218,25 +264,37 @@ pub(crate) async fn eventually(mut holds: impl FnMut() -> bool) {
     panic!("it did not come to hold within 5 s");
 }
 
-fn executed_commit(genesis: &Genesis, index: u64, previous: Digest, outcomes: &[(&DecodedTransaction, OutcomeStatus)]) -> ExecutedCommit {
-    let author = ValidatorIndex(u16::try_from(index % 4).expect("small"));
-    let header = Header {
+fn header(genesis: &Genesis, index: u64, transactions: usize) -> Header {
+    Header {
         version: Header::VERSION,
         chain_id: genesis.chain_id(),
         epoch: 0,
         round: index,
-        author,
+        author: ValidatorIndex(u16::try_from(index % 4).expect("small")),
         timestamp_ms: time_of(index),
         parents: Vec::new(),
         transactions_root: Digest::ZERO,
-        transaction_count: u32::try_from(outcomes.len()).expect("few"),
+        transaction_count: u32::try_from(transactions).expect("few"),
         body_bytes: 0,
         commit_votes: Vec::new(),
         checkpoint_votes: Vec::new(),
+    }
+}
+
+fn executed_commit(genesis: &Genesis, index: u64, previous: Digest, outcomes: &[(&DecodedTransaction, OutcomeStatus)]) -> ExecutedCommit {
+    let header = header(genesis, index, outcomes.len());
+    let leader = BlockRef { round: index, author: header.author, digest: header.digest() };
+    let commit = Commit {
+        index,
+        epoch: 0,
+        leader,
+        previous,
+        timestamp_ms: time_of(index),
+        gc_round: 0,
+        blocks: vec![leader],
+        reputation: Reputation::default(),
+        ends_epoch: false,
     };
-    let leader = BlockRef { round: index, author, digest: header.digest() };
-    let commit =
-        Commit { index, epoch: 0, leader, previous, timestamp_ms: time_of(index), gc_round: 0, blocks: vec![leader], scores: Vec::new() };
     let outcome = |(position, (tx, status)): (u32, &(&DecodedTransaction, OutcomeStatus))| TxOutcome {
         id: tx.id(),
         block: 0,

@@ -62,7 +62,8 @@ async fn commits_blocks_and_transactions_lead_to_one_another() {
 #[tokio::test]
 async fn the_network_its_validators_parameters_and_native_asset_are_readable() {
     let api = Api::start().await;
-    let supply = format!("1{}", "0".repeat(30));
+    // What accounts have, and one KDX bonded by each of four validators.
+    let supply = (10u128.pow(30) + 4 * 10u128.pow(18)).to_string();
     api.commit_all(&[&api.payment(0)]).await;
     super::fixture::eventually(|| api.dag.commit_index.load(std::sync::atomic::Ordering::SeqCst) == 1).await;
     let network = api.get("/v1/network").await.json;

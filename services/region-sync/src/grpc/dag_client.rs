@@ -10,8 +10,8 @@ use kaldrix_service_kit::tls::{Expected, TlsMaterial};
 use kaldrix_service_kit::{Service, telemetry};
 use kaldrix_types::{CommitIndex, ExecutedCommit};
 use std::collections::BTreeMap;
-use tonic::Status;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
 /// A W3C `traceparent` of version 00 has exactly this many characters.
 const TRACEPARENT_CHARS: usize = 55;
@@ -22,6 +22,9 @@ pub enum SourceError {
     /// The dag-service answered with an error, or cannot be reached.
     #[error("{}: {}", .0.code(), .0.message())]
     Status(Box<Status>),
+    /// It began with a snapshot and lacks the commits asked for; another one may have them.
+    #[error("its history begins later: {0}")]
+    Later(String),
     /// A message that cannot be read.
     #[error("it sent a commit that cannot be read ({0}); is it of another version?")]
     Decode(#[from] DecodeError),
@@ -35,7 +38,10 @@ pub enum SourceError {
 
 impl From<Status> for SourceError {
     fn from(status: Status) -> Self {
-        Self::Status(Box::new(status))
+        match status.code() {
+            Code::OutOfRange => Self::Later(status.message().to_owned()),
+            _ => Self::Status(Box::new(status)),
+        }
     }
 }
 

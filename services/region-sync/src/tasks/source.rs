@@ -59,6 +59,31 @@ impl Inlet {
     }
 }
 
+/// Which dag-services have answered that their history begins later than what is asked for: new validators, and such as have lost their
+/// disk, begin with a snapshot. They stay in the round, since what they lack now they may follow later, when the region has it from
+/// another one.
+struct Latecomers(Vec<bool>);
+
+/// What another such answer means.
+#[derive(Debug, PartialEq, Eq)]
+struct Late {
+    /// It is this one's first since it last gave commits.
+    is_news: bool,
+    /// Nobody is left who may have the commits: it is no use to hurry.
+    is_everyone: bool,
+}
+
+impl Latecomers {
+    fn answered_late(&mut self, client: usize) -> Late {
+        let is_news = !std::mem::replace(&mut self.0[client], true);
+        Late { is_news, is_everyone: self.0.iter().all(|late| *late) }
+    }
+
+    fn gave_commits(&mut self, client: usize) {
+        self.0[client] = false;
+    }
+}
+
 /// The task.
 pub struct Source {
     clients: Vec<DagClient>,
@@ -89,18 +114,42 @@ impl Source {
 
     async fn go_round(&mut self) {
         let mut backoff = Backoff::new(WAIT_FIRST, WAIT_MOST);
+        let mut latecomers = Latecomers(vec![false; self.clients.len()]);
         for turn in 0usize.. {
-            let client = self.clients[turn % self.clients.len()].clone();
+            let turn = turn % self.clients.len();
+            let client = self.clients[turn].clone();
             let before = self.next;
             let Some(error) = self.follow(&client).await else { return };
             if self.next > before {
                 backoff.reset();
+                latecomers.gave_commits(turn);
             }
             self.metrics.source_failures.inc();
             self.set_connected(Some(&error));
+            if matches!(error, SourceError::Later(_)) {
+                let late = latecomers.answered_late(turn);
+                self.tell_late(&client, &late, &error);
+                if late.is_everyone {
+                    tokio::time::sleep(backoff.wait()).await;
+                }
+                continue;
+            }
             let wait = backoff.wait();
             tracing::warn!(endpoint = client.endpoint(), next = self.next, wait_ms = wait.as_millis(), %error, "no commits from the dag-service; trying again");
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Says once what will not change by trying.
+    fn tell_late(&self, client: &DagClient, late: &Late, error: &SourceError) {
+        if late.is_news {
+            tracing::warn!(endpoint = client.endpoint(), next = self.next, %error, "this dag-service lacks commits that the region needs; asking the others");
+        }
+        if late.is_news && late.is_everyone {
+            tracing::error!(
+                next = self.next,
+                "no dag-service has the commits that the region needs; still trying: add one with the whole history to region.dag_endpoints"
+            );
         }
     }
 
@@ -139,5 +188,22 @@ impl Source {
             self.inlet.put(received).await?;
             self.metrics.buffered_commits.inc();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_lacks_history_is_named_once_and_nobody_waits_while_another_may_have_it() {
+        let mut latecomers = Latecomers(vec![false; 2]);
+        assert_eq!(latecomers.answered_late(0), Late { is_news: true, is_everyone: false });
+        assert_eq!(latecomers.answered_late(0), Late { is_news: false, is_everyone: false });
+        assert_eq!(latecomers.answered_late(1), Late { is_news: true, is_everyone: true });
+        assert_eq!(latecomers.answered_late(0), Late { is_news: false, is_everyone: true });
+        latecomers.gave_commits(1);
+        assert_eq!(latecomers.answered_late(0), Late { is_news: false, is_everyone: false });
+        assert_eq!(latecomers.answered_late(1), Late { is_news: true, is_everyone: true });
     }
 }

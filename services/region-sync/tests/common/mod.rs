@@ -6,15 +6,18 @@ pub mod network;
 use bytes::Bytes;
 use kaldrix_types::{
     Account, Address, AssetId, BlockRef, Commit, CommitIndex, Digest, ExecutedCommit, Genesis, GenesisAccount, Header, Operation,
-    OutcomeStatus, Parameters, PublicKey, RejectCode, Scheme, StateChange, StateKey, StateValue, TxBody, TxOutcome, Validator,
+    OutcomeStatus, Parameters, PublicKey, RejectCode, Reputation, Scheme, StateChange, StateKey, StateValue, TxBody, TxOutcome, Validator,
     ValidatorIndex, encode,
 };
 use std::collections::BTreeMap;
 
 pub const START_MS: u64 = 1_800_000_000_000;
 
+/// The last byte keeps them apart from the reserved ones.
 pub fn address(n: u8) -> Address {
-    Address([n; 32])
+    let mut bytes = [n; 32];
+    bytes[31] = 0x5a;
+    Address(bytes)
 }
 
 pub fn genesis() -> Genesis {
@@ -23,6 +26,7 @@ pub fn genesis() -> Genesis {
         region: "us-east-1".into(),
         stake: 1,
         key: PublicKey::new(Scheme::Ed25519, vec![n + 1; 32]).expect("32 bytes are an Ed25519 key"),
+        operator: address(0x40 + n),
     };
     Genesis {
         name: "test".into(),
@@ -86,7 +90,8 @@ impl Chain {
             timestamp_ms: header.timestamp_ms,
             gc_round: 0,
             blocks: vec![header.reference()],
-            scores: vec![],
+            reputation: Reputation::default(),
+            ends_epoch: false,
         };
         let outcomes = (0u32..).zip(&transactions).map(|(position, (body, status))| TxOutcome {
             id: body.id(),

@@ -78,14 +78,16 @@ pub struct FakeDag {
     pub asked_from: Mutex<Vec<CommitIndex>>,
     /// Streams end after this commit, once.
     pub break_after: Mutex<Option<CommitIndex>>,
+    /// The first commit it has: it began with a snapshot when this is above 1.
+    pub first: Mutex<CommitIndex>,
     pub traceparent: Mutex<Option<String>>,
 }
 
 impl FakeDag {
     pub fn new(chain: Chain) -> Arc<Self> {
         let head = watch::Sender::new(chain.head());
-        let (asked_from, break_after, traceparent) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { chain: Mutex::new(chain), head, asked_from, break_after, traceparent })
+        let (asked_from, break_after, first, traceparent) = (Mutex::default(), Mutex::default(), Mutex::new(1), Mutex::default());
+        Arc::new(Self { chain: Mutex::new(chain), head, asked_from, break_after, first, traceparent })
     }
 
     pub fn push_transfers(&self, n: usize) {
@@ -133,6 +135,10 @@ impl DagService for Fake {
         let mut next = request.into_inner().from_index;
         let (dag, stop) = (Arc::clone(&self.dag), self.stop.clone());
         dag.asked_from.lock().unwrap().push(next);
+        let first = *dag.first.lock().unwrap();
+        if next < first {
+            return Err(Status::out_of_range(format!("this store's history begins with commit {first}")));
+        }
         let (sender, receiver) = mpsc::channel(4);
         tokio::spawn(async move {
             let mut head = dag.head.subscribe();
@@ -162,6 +168,21 @@ impl DagService for Fake {
     }
 
     async fn get_status(&self, _: Request<dag::GetStatusRequest>) -> Result<Response<dag::Status>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn get_checkpoint(&self, _: Request<dag::GetCheckpointRequest>) -> Result<Response<dag::GetCheckpointResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn get_transaction_proof(
+        &self,
+        _: Request<dag::GetTransactionProofRequest>,
+    ) -> Result<Response<dag::GetTransactionProofResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn get_state_proof(&self, _: Request<dag::GetStateProofRequest>) -> Result<Response<dag::GetStateProofResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 

@@ -179,6 +179,8 @@ pub struct Network {
     pub finality_p50_ms: u32,
     /// Its 99th percentile.
     pub finality_p99_ms: u32,
+    /// Newest checkpoint that a quorum vouches for; null before the first.
+    pub checkpoint_index: Option<u64>,
 }
 
 impl From<pb::Network> for Network {
@@ -199,21 +201,36 @@ impl From<pb::Network> for Network {
             faucet: n.faucet,
             finality_p50_ms: n.finality_p50_ms,
             finality_p99_ms: n.finality_p99_ms,
+            checkpoint_index: (n.checkpoint_index > 0).then_some(n.checkpoint_index),
         }
     }
 }
 
-/// The validators of the epoch.
+/// The validators and the running epoch.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Validators {
-    /// In index order.
+    /// The running epoch.
+    pub epoch: u64,
+    /// Consensus time at which it began, milliseconds since 1970.
+    pub epoch_start_ms: u64,
+    /// Round that it began at.
+    pub epoch_start_round: u64,
+    /// The next epoch begins with the first commit after this consensus time, milliseconds since 1970.
+    pub next_epoch_estimate_ms: u64,
+    /// The running epoch's committee in index order, then the registered validators without a seat.
     pub validators: Vec<Validator>,
 }
 
 impl From<pb::ListValidatorsResponse> for Validators {
     fn from(list: pb::ListValidatorsResponse) -> Self {
         let validator = |v: pb::Validator| Validator {
-            index: v.index,
+            index: v.in_committee.then_some(v.index),
+            in_committee: v.in_committee,
+            operator: v.operator,
+            status: v.status,
+            jailed_until_epoch: (v.jailed_until_epoch > 0).then_some(v.jailed_until_epoch),
+            bonded: v.bonded,
+            unbonding: v.unbonding,
             name: v.name,
             region: v.region,
             stake: v.stake,
@@ -221,21 +238,39 @@ impl From<pb::ListValidatorsResponse> for Validators {
             key_id: v.key_id,
             last_round: v.last_round,
         };
-        Self { validators: list.validators.into_iter().map(validator).collect() }
+        Self {
+            epoch: list.epoch,
+            epoch_start_ms: list.epoch_start_ms,
+            epoch_start_round: list.epoch_start_round,
+            next_epoch_estimate_ms: list.next_epoch_estimate_ms,
+            validators: list.validators.into_iter().map(validator).collect(),
+        }
     }
 }
 
 /// A validator.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Validator {
-    /// What blocks name their author by.
-    pub index: u32,
-    /// Its operator's name.
+    /// What blocks name their author by; null without a seat in the running epoch.
+    pub index: Option<u32>,
+    /// Whether it has a seat in the running epoch.
+    pub in_committee: bool,
+    /// Its unique name.
     pub name: String,
     /// Where it runs.
     pub region: String,
-    /// Voting weight, decimal.
+    /// Account that bonds its stake, is paid and is slashed.
+    pub operator: String,
+    /// active, leaving or jailed.
+    pub status: String,
+    /// First epoch in which a jailed validator may ask to return.
+    pub jailed_until_epoch: Option<u64>,
+    /// Voting weight in the running epoch, decimal: whole KDX.
     pub stake: String,
+    /// Bonded now, smallest units of KDX; counts from the next epoch on.
+    pub bonded: String,
+    /// On its way back to the operator, smallest units of KDX.
+    pub unbonding: String,
     /// How it signs blocks.
     pub scheme: String,
     /// Hash of its public key.
@@ -273,6 +308,22 @@ pub struct Parameters {
     pub native_symbol: String,
     /// Its decimals.
     pub native_decimals: u32,
+    /// Least length of an epoch in consensus time, milliseconds.
+    pub epoch_ms: u64,
+    /// Most commits of one checkpoint.
+    pub checkpoint_commits: u64,
+    /// Longest consensus time between two checkpoints while there are transactions, milliseconds.
+    pub checkpoint_ms: u64,
+    /// Commits after which leaders are chosen anew by reputation; 0: never.
+    pub schedule_commits: u32,
+    /// Least stake of a validator, smallest units of KDX.
+    pub minimum_stake: String,
+    /// What an equivocation costs, in ten-thousandths of the stake.
+    pub slash_basis_points: u32,
+    /// Full epochs that a jailed validator sits out.
+    pub jail_epochs: u64,
+    /// A validator with blocks in fewer than this many ten-thousandths of an epoch's commits is jailed.
+    pub absence_basis_points: u32,
 }
 
 impl From<pb::Parameters> for Parameters {
@@ -291,6 +342,14 @@ impl From<pb::Parameters> for Parameters {
             block_reward: p.block_reward,
             native_symbol: p.native_symbol,
             native_decimals: p.native_decimals,
+            epoch_ms: p.epoch_ms,
+            checkpoint_commits: p.checkpoint_commits,
+            checkpoint_ms: p.checkpoint_ms,
+            schedule_commits: p.schedule_commits,
+            minimum_stake: p.minimum_stake,
+            slash_basis_points: p.slash_basis_points,
+            jail_epochs: p.jail_epochs,
+            absence_basis_points: p.absence_basis_points,
         }
     }
 }

@@ -13,6 +13,7 @@ use kaldrix_types::{
 };
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 
 /// Checkpoints whose state is kept while they wait for their quorum. When there are more, the newest certified one is given up first, then
 /// the oldest: proofs of state wait then until one that is kept is certified.
@@ -230,6 +231,33 @@ impl CheckpointBuilder {
             value,
             proof: version.tree.prove(key),
         })
+    }
+
+    /// A page of the state as it was at the newest certified checkpoint, and that checkpoint's last commit. `records` are the records now
+    /// (or of any time since then) behind `after`, up to the last of them, or to the end if `is_last`. `None`: the old values are not known
+    /// here; the page as it is now has to do.
+    ///
+    /// Whoever catches up gets a certified state at once with this, even while the validators that have moved on wait for its own vote.
+    #[must_use]
+    pub fn page_at_certified(
+        &self,
+        after: Option<&StateKey>,
+        is_last: bool,
+        records: &[(StateKey, StateValue)],
+    ) -> Option<(CommitIndex, Vec<(StateKey, StateValue)>)> {
+        let version = self.certified_version()?;
+        let end = if is_last { Bound::Unbounded } else { Bound::Included(records.last()?.0) };
+        let range = (after.map_or(Bound::Unbounded, |key| Bound::Excluded(*key)), end);
+        let mut page: BTreeMap<StateKey, StateValue> = records.iter().cloned().collect();
+        // Backwards in time: the first range since knows the value of then.
+        let ranges = self.versions.iter().map(|version| &version.undo).chain([&self.undo]);
+        for (key, old) in ranges.rev().flat_map(|undo| undo.range(range)) {
+            match old {
+                Some(value) => page.insert(*key, value.clone()),
+                None => page.remove(key),
+            };
+        }
+        Some((version.checkpoint.last_commit, page.into_iter().collect()))
     }
 
     /// The state after the last commit.

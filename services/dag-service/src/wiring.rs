@@ -20,6 +20,7 @@ use crate::tasks::propose::{LastOwn, Propose, rebroadcast};
 use kaldrix_api::clients::{ConsensusServiceClient, CryptoServiceClient};
 use kaldrix_crypto::Verifier;
 use kaldrix_dag::{BlockManager, Limits, Mempool, MempoolConfig, Node, NodeConfig, SyncConfig, Synchronizer};
+use kaldrix_execution::Execution;
 use kaldrix_proto::dag::dag_service_server::DagServiceServer;
 use kaldrix_service_kit::identity::Service;
 use kaldrix_service_kit::server::MESSAGE_BYTES_MAX;
@@ -153,7 +154,7 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
         checks: Arc::clone(&checks),
         metrics: Arc::clone(&metrics),
     };
-    let handler = Arc::new(Handler { intake: intake.clone(), store: Arc::clone(&store) });
+    let handler = Arc::new(Handler { intake: intake.clone(), store: Arc::clone(&store), checkpoints: Arc::clone(&checkpoints) });
     let (p2p, binder) = peers::configure(config, &view, &verifier, crypto.clone(), &token).await?;
     let own_key = binder.key().clone();
     let (network, _, network_task) = kaldrix_p2p::start(p2p, handler, token.clone()).await.map_err(|e| DagError::Network(e.to_string()))?;
@@ -207,6 +208,7 @@ pub async fn start(config: &Config, supervisor: &Supervisor) -> anyhow::Result<R
         core: core.clone(),
         persist: persist_in,
         metrics: Arc::clone(&metrics),
+        execution: if config.dag.enable_parallel_execution { Execution::default() } else { Execution::Serial },
         last,
         epoch_end: None,
     };

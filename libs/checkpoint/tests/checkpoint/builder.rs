@@ -1,6 +1,7 @@
 use crate::world::{State, World, balance_of, equal};
 use kaldrix_checkpoint::{CheckpointBuilder, StateTree, VERSIONS_MAX};
-use kaldrix_types::{Checkpoint, Digest, NextEpoch, Parameters, StateChange, StateValue, merkle_root};
+use kaldrix_types::{Checkpoint, Digest, NextEpoch, Parameters, StateChange, StateKey, StateValue, merkle_root};
+use std::ops::Bound;
 
 fn put(n: u64, amount: u128) -> StateChange {
     StateChange { key: balance_of(n), value: Some(StateValue::Balance(amount)) }
@@ -68,6 +69,23 @@ fn a_builder_that_was_restarted_anywhere_closes_the_same_checkpoints() {
     }
 }
 
+/// All records at the newest certified checkpoint, from pages of `now`.
+fn pages_at_certified(builder: &CheckpointBuilder, now: &State, limit: usize) -> Vec<(StateKey, StateValue)> {
+    let (mut all, mut after) = (Vec::new(), None);
+    loop {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let page: Vec<_> = now.range((from, Bound::Unbounded)).take(limit).map(|(key, value)| (*key, value.clone())).collect();
+        let is_last = page.len() < limit;
+        let (commit, records) = builder.page_at_certified(after.as_ref(), is_last, &page).unwrap();
+        assert_eq!(commit, 5);
+        all.extend(records);
+        if is_last {
+            return all;
+        }
+        after = page.last().map(|(key, _)| *key);
+    }
+}
+
 #[test]
 fn a_proof_gives_the_value_of_the_certified_checkpoint_however_the_record_changed_since() {
     let mut world = World::new(3);
@@ -98,6 +116,10 @@ fn a_proof_gives_the_value_of_the_certified_checkpoint_however_the_record_change
             let proven = builder.prove(&key, state.get(&key).cloned()).unwrap();
             assert_eq!((proven.checkpoint, proven.value.as_ref()), (1, at.get(&key)));
             assert!(proven.proof.holds(root, &key, at.get(&key)));
+        }
+        // Whoever pages through the state of now gets the state of then, whatever a page holds.
+        for limit in [1, 2, 7, 1_000] {
+            assert_eq!(pages_at_certified(&builder, &state, limit), at.clone().into_iter().collect::<Vec<_>>());
         }
     }
     assert_eq!(builder.last_index(), 3);

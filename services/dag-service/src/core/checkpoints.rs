@@ -1,7 +1,7 @@
 //! The checkpoints in the making, shared by the executor, which moves them on, and those who ask for proofs.
 
 use kaldrix_checkpoint::{CheckpointBuilder, ProvenRecord};
-use kaldrix_types::{CertifiedCheckpoint, Checkpoint, Digest, ExecutedCommit, NextEpoch, StateKey, StateValue};
+use kaldrix_types::{CertifiedCheckpoint, Checkpoint, CommitIndex, Digest, ExecutedCommit, NextEpoch, StateKey, StateValue};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -52,6 +52,16 @@ impl Checkpoints {
     /// The record at the newest certified checkpoint; `current` is its value now.
     pub(crate) fn prove(&self, key: &StateKey, current: Option<StateValue>) -> Option<ProvenRecord> {
         self.builder.lock().prove(key, current)
+    }
+
+    /// A page of the state as of the newest certified checkpoint: see [`CheckpointBuilder::page_at_certified`].
+    pub(crate) fn page_at_certified(
+        &self,
+        after: Option<&StateKey>,
+        is_last: bool,
+        records: &[(StateKey, StateValue)],
+    ) -> Option<(CommitIndex, Vec<(StateKey, StateValue)>)> {
+        self.builder.lock().page_at_certified(after, is_last, records)
     }
 
     pub(crate) fn closed_index(&self) -> u64 {

@@ -18,7 +18,7 @@ use crate::tasks::persist;
 use kaldrix_checkpoint::CertifierEvent;
 use kaldrix_crypto::Verifier;
 use kaldrix_dag::ExecutedNotice;
-use kaldrix_execution::{OrderedTransaction, SignatureChecker, execute, next_epoch, prefetch_keys};
+use kaldrix_execution::{Execution, OrderedTransaction, SignatureChecker, execute_as, next_epoch, prefetch_keys};
 use kaldrix_storage::ValidatorStore;
 use kaldrix_types::{
     BlockVerifier, CertifiedCheckpoint, Commit, CommitIndex, DecodedTransaction, Digest, EpochRecord, ExecutedCommit, NextEpoch, PublicKey,
@@ -67,6 +67,7 @@ pub(crate) struct Execute {
     pub(crate) core: CoreHandle,
     pub(crate) persist: mpsc::Sender<persist::Item>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) execution: Execution,
     /// Index and digest of the last executed commit.
     pub(crate) last: (CommitIndex, Digest),
     /// The certificate of the running epoch's last checkpoint, when it came before this validator had executed so far.
@@ -196,7 +197,7 @@ impl Execute {
         let view = View(self.load(&prefetch_keys(&decided.commit, &transactions, &epoch)).await?);
         let headers = decided.blocks.iter().map(|b| b.header().clone()).collect();
         let parameters = &self.identity.genesis.parameters;
-        let executed = execute(&decided.commit, headers, &transactions, parameters, &view, &Checker(&self.verifier));
+        let executed = execute_as(self.execution, &decided.commit, headers, &transactions, parameters, &view, &Checker(&self.verifier));
         let next = next_epoch(&executed, &view);
         self.hot.apply(&executed);
         Ok((executed, next, view))

@@ -13,13 +13,13 @@ use kaldrix_p2p::{BlockNetwork, CHECKPOINTS_MAX, PeerName, PeerRequest, PeerResp
 use kaldrix_storage::ValidatorStore;
 use kaldrix_types::{CertifiedCheckpoint, CommitIndex, KeyId, decode};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// Without a commit for so many periods something is wrong here or everywhere.
-const STALLED_PERIODS: u32 = 3;
+/// Without a commit for so long something is wrong here or everywhere.
+const STALLED: Duration = Duration::from_secs(3);
 /// More commits than this are taken over as a snapshot; fewer come with their blocks.
 const FAR_COMMITS: u64 = 400;
 /// The same for one that stalls: the blocks it lacks may be deleted everywhere.
@@ -54,7 +54,7 @@ impl Follow {
     /// # Errors
     /// Only when the core or the executor has stopped.
     pub(crate) async fn run(mut self, cancel: CancellationToken) -> Result<(), DagError> {
-        let (mut seen, mut quiet) = (0, 0);
+        let (mut seen, mut since) = (0, Instant::now());
         loop {
             let hinted = tokio::select! {
                 biased;
@@ -63,9 +63,10 @@ impl Follow {
                 () = tokio::time::sleep(PERIOD) => false,
             };
             let last = self.core.status().await?.last_commit.0;
-            quiet = if last == seen { quiet + u32::from(!hinted) } else { 0 };
-            seen = last;
-            let stalled = quiet >= STALLED_PERIODS;
+            if last != seen {
+                (seen, since) = (last, Instant::now());
+            }
+            let stalled = since.elapsed() >= STALLED;
             if hinted || stalled || !self.epoch.get().has_seat() {
                 self.look(last, stalled).await?;
                 // A burst of blocks of a later epoch asks once.
@@ -104,7 +105,10 @@ impl Follow {
         };
         let ahead = proven.newest.checkpoint.last_commit.saturating_sub(last);
         let limit = if stalled { FAR_COMMITS_STALLED } else { FAR_COMMITS };
-        if ahead > limit || (proven.has_seat && !epoch.has_seat()) {
+        // Nobody sends blocks of an epoch that is over: one that cannot get on with what it has, or has nothing, does not wait for them.
+        // The newest certificate may be of the very checkpoint that ended this validator's epoch.
+        let is_stuck = (stalled || last == 0) && ahead > 0 && proven.end.is_some();
+        if ahead > limit || is_stuck || (proven.has_seat && !epoch.has_seat()) {
             tracing::info!(ahead, "the others are far ahead: taking over a certified snapshot");
             let (reply, done) = oneshot::channel();
             self.findings.send(Finding::FarBehind(reply)).await.map_err(|_| DagError::Stopped)?;

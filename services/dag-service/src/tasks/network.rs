@@ -1,6 +1,6 @@
 //! What other validators send: blocks in, requests answered.
 
-use crate::core::{Checked, CoreHandle, EpochCell, HotState, SignatureChecks, account_of, signing_key, wall_clock_ms};
+use crate::core::{Checked, Checkpoints, CoreHandle, EpochCell, HotState, SignatureChecks, account_of, signing_key, wall_clock_ms};
 use crate::metrics::Metrics;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -188,6 +188,7 @@ impl Intake {
 pub(crate) struct Handler {
     pub(crate) intake: Intake,
     pub(crate) store: Arc<dyn ValidatorStore>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
 }
 
 #[async_trait]
@@ -212,7 +213,7 @@ impl PeerHandler for Handler {
                 Ok(block) => PeerResponse::Blocks(block.iter().map(|b| encode(b.block()).into()).collect()),
                 Err(error) => refused(from, &error),
             },
-            request => match super::serve::answer(&self.store, request).await {
+            request => match super::serve::answer(&self.store, &self.checkpoints, request).await {
                 Ok(answer) => answer,
                 Err(error) => refused(from, &error),
             },
@@ -221,7 +222,11 @@ impl PeerHandler for Handler {
 
     fn on_garbage(&self, from: Option<ValidatorIndex>, what: &str) {
         self.intake.metrics.blocks_refused.inc();
-        tracing::warn!(from = from.map(|v| v.0), what, "a peer sent something unacceptable");
+        match from {
+            Some(validator) => tracing::warn!(from = validator.0, what, "a peer sent something unacceptable"),
+            // Whoever reaches the port, for instance a new validator that is not registered yet: nothing for an operator to do.
+            None => tracing::info!(what, "a stranger was refused"),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! What a validator that was away asks for: certified checkpoints, the state as it is now, executed commits. All from the store.
+//! What a validator that was away asks for: certified checkpoints, the state at the newest one, executed commits.
 
+use crate::core::Checkpoints;
 use bytes::Bytes;
 use kaldrix_p2p::{CATCH_UP_BYTES_MAX, PeerRequest, PeerResponse};
 use kaldrix_storage::{StoreError, StoredCheckpoint, ValidatorStore};
@@ -13,13 +14,17 @@ const COMMITS_MAX: usize = 512;
 const BYTES_MAX: usize = CATCH_UP_BYTES_MAX - 64 * 1024;
 
 /// The answer to a request that is not about blocks.
-pub(crate) async fn answer(store: &Arc<dyn ValidatorStore>, request: PeerRequest) -> Result<PeerResponse, StoreError> {
+pub(crate) async fn answer(
+    store: &Arc<dyn ValidatorStore>,
+    checkpoints: &Checkpoints,
+    request: PeerRequest,
+) -> Result<PeerResponse, StoreError> {
     match request {
         PeerRequest::Checkpoints { from_index, epoch_ends_only, limit } => {
-            let found = checkpoints(store, from_index, epoch_ends_only, limit as usize).await?;
+            let found = certified(store, from_index, epoch_ends_only, limit as usize).await?;
             Ok(PeerResponse::Checkpoints(found.iter().map(|c| Bytes::from(encode(c))).collect()))
         }
-        PeerRequest::StatePage { after, limit } => state_page(store, after, limit as usize).await,
+        PeerRequest::StatePage { after, limit } => state_page(store, checkpoints, after, limit as usize).await,
         PeerRequest::Executed { from, limit_bytes } => executed(store, from, (limit_bytes as usize).min(BYTES_MAX)).await,
         PeerRequest::ExecutedPart { index, offset } => part(store, index, offset).await,
         PeerRequest::Blocks(_) | PeerRequest::BlocksAbove { .. } | PeerRequest::LastOwnBlock(_) => {
@@ -28,7 +33,7 @@ pub(crate) async fn answer(store: &Arc<dyn ValidatorStore>, request: PeerRequest
     }
 }
 
-async fn checkpoints(
+async fn certified(
     store: &Arc<dyn ValidatorStore>,
     from_index: u64,
     epoch_ends_only: bool,
@@ -43,15 +48,36 @@ async fn checkpoints(
         return Ok(ends.into_iter().filter(|c| c.checkpoint.index >= from_index).collect());
     }
     let stored = store.checkpoints_from(from_index, limit, BYTES_MAX).await?;
-    let certified = |StoredCheckpoint { checkpoint, votes }| votes.map(|votes| CertifiedCheckpoint { checkpoint, votes });
-    Ok(stored.into_iter().map_while(certified).collect())
+    // Who follows them back from a certified one looks at their digests only, and one who was away has missed the votes for some.
+    let link = |StoredCheckpoint { checkpoint, votes }| CertifiedCheckpoint { checkpoint, votes: votes.unwrap_or_default() };
+    Ok(stored.into_iter().map(link).collect())
 }
 
-async fn state_page(store: &Arc<dyn ValidatorStore>, after: Option<StateKey>, limit: usize) -> Result<PeerResponse, StoreError> {
+/// As of the newest certified checkpoint where the old values are known; else as it is now.
+async fn state_page(
+    store: &Arc<dyn ValidatorStore>,
+    checkpoints: &Checkpoints,
+    after: Option<StateKey>,
+    limit: usize,
+) -> Result<PeerResponse, StoreError> {
     let limit = limit.clamp(1, RECORDS_MAX);
-    let page = store.state_page(after, limit).await?;
-    let mut is_last = page.records.len() < limit;
-    let mut records = page.records;
+    let (mut at, mut records, mut is_last);
+    let mut from = after;
+    loop {
+        let page = store.state_page(from, limit).await?;
+        is_last = page.records.len() < limit;
+        let end = page.records.last().map(|(key, _)| *key);
+        (at, records) = match checkpoints.page_at_certified(from.as_ref(), is_last, &page.records) {
+            // What is stored may be behind what is executed, and so behind what is certified.
+            Some((commit, records)) if commit <= page.at => (commit, records),
+            _ => (page.at, page.records),
+        };
+        if is_last || !records.is_empty() {
+            break;
+        }
+        // All of these records are younger than the checkpoint.
+        from = end;
+    }
     let mut bytes = encode(&records);
     while bytes.len() > BYTES_MAX && records.len() > 1 {
         // Accounts with many large keys: the asker goes on from where this ends.
@@ -59,7 +85,7 @@ async fn state_page(store: &Arc<dyn ValidatorStore>, after: Option<StateKey>, li
         bytes = encode(&records);
         is_last = false;
     }
-    Ok(PeerResponse::StatePage { at: page.at, records: bytes.into(), is_last })
+    Ok(PeerResponse::StatePage { at, records: bytes.into(), is_last })
 }
 
 async fn executed(store: &Arc<dyn ValidatorStore>, from: CommitIndex, limit_bytes: usize) -> Result<PeerResponse, StoreError> {

@@ -2,10 +2,12 @@
 
 mod soak {
     pub(crate) mod many;
+    pub(crate) mod measure;
     pub(crate) mod options;
 }
 
 use soak::many::many;
+use soak::measure::measure;
 use soak::options::{Mode, Options, USAGE};
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
     };
     let has_passed = match options.mode {
         Mode::Soak => many(&options),
+        Mode::Measure => measure(options.seed, options.threads),
     };
     if has_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -233,6 +233,8 @@ mod tests {
         config.faults.origin = Origin::File("x.faults".into());
         config.parameters.leaders_per_round = 2;
         assert!(config.replay().ends_with("--seed 42 --faults x.faults --leaders 2"));
+        (config.min_round_delay_ms, config.disk_us) = (20, 9_000);
+        assert!(config.replay().ends_with("--leaders 2 --min-round-ms 20 --disk-us 9000"), "{}", config.replay());
     }
 
     #[test]

@@ -139,7 +139,9 @@ impl Validator {
         let name = crate::world::name_of(self.id);
         let ahead = newest.checkpoint.last_commit.saturating_sub(process.executed());
         let limit = if process.follow.stalled { FAR_COMMITS_STALLED } else { FAR_COMMITS };
-        if ahead > limit || (leads_to.index_of(&name).is_some() && own.index_of(&name).is_none()) {
+        // Nobody sends blocks of an epoch that is over.
+        let is_stuck = (process.follow.stalled || process.executed() == 0) && ahead > 0 && end.is_some();
+        if ahead > limit || is_stuck || (leads_to.index_of(&name).is_some() && own.index_of(&name).is_none()) {
             self.begin_recovery(w);
             return;
         }

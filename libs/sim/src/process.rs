@@ -191,6 +191,20 @@ impl Process {
         self.node.dag().gc_round()
     }
 
+    /// Where it stands, for people.
+    pub(crate) fn standing(&self) -> String {
+        let status = self.node.status();
+        let what = match (&self.boot, &self.recovery) {
+            _ if self.follow.is_before_start => " before its start",
+            (Some(_), _) => " asks what it signed",
+            (_, Some(_)) => " catches up",
+            _ if self.seat() == ValidatorIndex::OBSERVER => " without a seat",
+            _ => "",
+        };
+        let (epoch, commit) = (self.seats.committee.epoch(), self.executed());
+        format!("epoch {epoch} commit {commit} round {} own {}{what}", status.round, status.own_round)
+    }
+
     /// Headers in consensus.
     pub(crate) fn headers(&self) -> usize {
         self.core.as_ref().map_or(0, |core| core.status().headers)

@@ -221,6 +221,15 @@ impl<'a> Run<'a> {
         Some(Problem { what, validator: Some(id), at_ms })
     }
 
+    /// Where every validator stands.
+    fn standings(&self) -> String {
+        let of = |v: &Validator| match &v.process {
+            None => format!("{}: down", v.id),
+            Some(p) => format!("{}: {}", v.id, p.standing()),
+        };
+        self.validators.iter().map(of).collect::<Vec<_>>().join(", ")
+    }
+
     fn report(mut self) -> Report {
         let now = self.world.now();
         for id in 0..self.validators.len() {
@@ -232,7 +241,10 @@ impl<'a> Run<'a> {
         let (outcome, problem) = match self.world.problem.take() {
             Some(problem) => (Outcome::Diverged, Some(problem)),
             None => match self.stuck() {
-                Some(problem) => (Outcome::NoProgress, Some(problem)),
+                Some(problem) => {
+                    let what = format!("{}; {}", problem.what, self.standings());
+                    (Outcome::NoProgress, Some(Problem { what, ..problem }))
+                }
                 None => (Outcome::Pass, None),
             },
         };

@@ -213,6 +213,8 @@ impl Validator {
         let Some(blocks) = process.node.committed(&commit) else { return false };
         let (executed, next) = process.execute(w, &commit, &blocks);
         w.work[self.id].transaction_checks += w.book.take_checked();
+        process.builder.remember(&executed, |key| process.state.get(key).cloned());
+        process.builder.remember(&executed, |key| process.state.get(key).cloned());
         process.state.apply(&executed);
         let checkpoint = process.builder.on_executed(&executed, next);
         process.node.executed(&ExecutedNotice::of(&executed), now);

@@ -2,7 +2,7 @@
 
 use crate::packet::Packet;
 use crate::state::State;
-use kaldrix_checkpoint::{CatchUpAnswer, CatchUpRequest, Installed, StateTree};
+use kaldrix_checkpoint::{CatchUpAnswer, CatchUpRequest, CheckpointBuilder, Installed, StateTree};
 use kaldrix_dag::Proposal;
 use kaldrix_types::{
     BlockRef, CertifiedCheckpoint, Checkpoint, Commit, CommitIndex, Digest, Epoch, ExecutedCommit, Round, StateKey, ValidatorIndex, encode,
@@ -231,21 +231,28 @@ impl Store {
     }
 
     /// What another validator that was away gets.
-    pub(crate) fn serve(&self, request: &CatchUpRequest) -> CatchUpAnswer {
+    pub(crate) fn serve(&self, request: &CatchUpRequest, builder: Option<&CheckpointBuilder>) -> CatchUpAnswer {
         match request {
             CatchUpRequest::Checkpoints { from_index: 0, .. } => {
                 CatchUpAnswer::Checkpoints(self.last_certified().map(|c| encode(c).into()).into_iter().collect())
             }
             CatchUpRequest::Checkpoints { from_index, epoch_ends_only, limit } => {
-                let wanted = |c: &&CertifiedCheckpoint| {
-                    c.checkpoint.index >= *from_index && (!*epoch_ends_only || c.checkpoint.next_epoch.is_some())
+                let all = self.checkpoints.range(from_index..);
+                // Who follows them back from a certified one needs no votes for those before it.
+                let link = |(checkpoint, certified): &(Checkpoint, Option<Arc<CertifiedCheckpoint>>)| CertifiedCheckpoint {
+                    checkpoint: checkpoint.clone(),
+                    votes: certified.as_ref().map(|c| c.votes.clone()).unwrap_or_default(),
                 };
-                let found: Vec<_> = self.certified().filter(wanted).take(*limit as usize).collect();
-                // Only what follows without gaps, unless epochs' ends are meant.
-                let gapless = found.iter().zip(*from_index..).take_while(|(c, index)| *epoch_ends_only || c.checkpoint.index == *index);
-                CatchUpAnswer::Checkpoints(gapless.map(|(c, _)| encode(*c).into()).collect())
+                let found: Vec<CertifiedCheckpoint> = if *epoch_ends_only {
+                    let ends = self.certified().filter(|c| c.checkpoint.index >= *from_index && c.checkpoint.next_epoch.is_some());
+                    ends.take(*limit as usize).cloned().collect()
+                } else {
+                    let gapless = all.zip(*from_index..).take_while(|((index, _), due)| *index == due);
+                    gapless.map(|((_, entry), _)| link(entry)).take(*limit as usize).collect()
+                };
+                CatchUpAnswer::Checkpoints(found.iter().map(|c| encode(c).into()).collect())
             }
-            CatchUpRequest::StatePage { after, limit } => self.state_page(*after, (*limit as usize).clamp(1, PAGE_RECORDS)),
+            CatchUpRequest::StatePage { after, limit } => self.state_page(*after, (*limit as usize).clamp(1, PAGE_RECORDS), builder),
             CatchUpRequest::Executed { from, .. } => {
                 let found = self.executed.range(from..).zip(*from..).take_while(|((index, _), due)| *index == due);
                 CatchUpAnswer::Executed(found.take(ANSWER_COMMITS).map(|((_, e), _)| encode(e.as_ref()).into()).collect())
@@ -254,11 +261,22 @@ impl Store {
         }
     }
 
-    fn state_page(&self, after: Option<StateKey>, limit: usize) -> CatchUpAnswer {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    /// As of the newest certified checkpoint where the old values are known; else as it is now.
+    fn state_page(&self, mut after: Option<StateKey>, limit: usize, builder: Option<&CheckpointBuilder>) -> CatchUpAnswer {
         let all: BTreeMap<_, _> = self.state.sorted().into_iter().collect();
-        let records: Vec<_> = all.range((from, Bound::Unbounded)).take(limit).map(|(key, value)| (*key, value.clone())).collect();
-        CatchUpAnswer::StatePage { at: self.last_index(), is_last: records.len() < limit, records: encode(&records).into() }
+        loop {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let now: Vec<_> = all.range((from, Bound::Unbounded)).take(limit).map(|(key, value)| (*key, value.clone())).collect();
+            let is_last = now.len() < limit;
+            let end = now.last().map(|(key, _)| *key);
+            let then = builder.and_then(|b| b.page_at_certified(after.as_ref(), is_last, &now));
+            let (at, records) = then.filter(|(commit, _)| *commit <= self.last_index()).unwrap_or((self.last_index(), now));
+            if is_last || !records.is_empty() {
+                return CatchUpAnswer::StatePage { at, is_last, records: encode(&records).into() };
+            }
+            // All of these records are younger than the checkpoint.
+            after = end;
+        }
     }
 }
 

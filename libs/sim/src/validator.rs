@@ -144,7 +144,7 @@ impl Validator {
             }
             Message::Request(id, request) if matches!(*request, Request::CatchUp(_)) => {
                 if let Request::CatchUp(request) = *request {
-                    let answer = self.mischief.catch_up_answer(self.store.serve(&request));
+                    let answer = self.mischief.catch_up_answer(self.store.serve(&request, self.process.as_ref().map(|p| &p.builder)));
                     w.send(self.id, from, Message::CatchUpAnswer(id, answer));
                 }
             }

@@ -5,7 +5,6 @@ use kaldrix_sim::{Outcome, random_short_run, run};
 const SEEDS: u64 = 50;
 
 fn fifty(first: u64) {
-    println!("seeds {first} to {}", first + SEEDS - 1);
     for seed in first..first + SEEDS {
         let report = run(&random_short_run(seed), &mut |_| {});
         assert_eq!(report.outcome, Outcome::Pass, "seed {seed}: {:?}\n{}\n{}", report.problem, report.faults, report.replay);

@@ -1,6 +1,6 @@
 //! Whole runs: equal seeds, faults within the bound, faults beyond it, and a defect that must be found.
 
-use kaldrix_sim::{Faults, Outcome, Regions, Report, SimConfig, random_faults, run};
+use kaldrix_sim::{Faults, Outcome, Regions, Report, SimConfig, run};
 
 fn go(config: &SimConfig) -> Report {
     config.check().expect("the configurations of these tests are right");

@@ -11,12 +11,15 @@ soak --runs N | --minutes M     random runs, one after the other, until one fail
      --keep-going               do not stop at a failure
      --script TEXT              this script of faults in place of random ones; lines end with ';'
      --validators N --regions lan|aws --seconds S --rate R --leaders L --epoch-ms MS --schedule-commits C
-                                these in place of random ones";
+                                these in place of random ones
+soak measure [--seed K] [--threads T]
+                                the tables of the documentation, as Markdown";
 
 /// What to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     Soak,
+    Measure,
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +37,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut given = BTreeMap::new();
         let mut rest = arguments.iter().peekable();
-        let mode = Mode::Soak;
+        let mode = if rest.next_if(|first| *first == "measure").is_some() { Mode::Measure } else { Mode::Soak };
         let mut keep_going = false;
         while let Some(argument) = rest.next() {
             let name = argument.strip_prefix("--").ok_or_else(|| format!("{argument:?} is not understood"))?;

@@ -1,4 +1,4 @@
-//! Chores of this repository: `cargo xtask test | check`.
+//! Chores of this repository: `cargo xtask test | check | soak`.
 //!
 //! ```text
 //!   test ──▶ tools ─▶ format ─▶ dependency direction ─▶ clippy ─▶ tests ─▶ doc tests ─▶ summary
@@ -9,6 +9,7 @@
 
 mod check;
 mod rules;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -27,12 +28,15 @@ enum Chore {
     Test(test::Options),
     /// The dependency-direction rule alone.
     Check,
+    /// Random simulated runs with faults, for as long as asked.
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Test(options) => test::run(&options),
         Chore::Check => check::run(),
+        Chore::Soak(options) => soak::run(&options),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,7 +15,7 @@ struct Arguments {
     /// Configuration file (TOML); `kaldrix config default` prints one with every key explained.
     #[arg(long)]
     config: PathBuf,
-    /// Create the double-sign guard of a key that has NEVER signed, and exit. An existing guard is not touched.
+    /// Create the double-sign guard of a key whose guard is lost, and exit: before it signs, the others are asked how far it may have signed. An existing guard is not touched.
     #[arg(long)]
     new_guard: bool,
 }

@@ -68,8 +68,8 @@ sections! {
         mempool_bytes: u64 = 256 * 1024 * 1024,
         /// Prefer transactions with a higher fee when a block cannot hold all; false: first come, first served.
         enable_prioritization: bool = true,
-        /// Apply transactions of one commit that touch different accounts in parallel. The result is the same bytes either way. Has no effect yet.
-        enable_parallel_execution: bool = false,
+        /// Apply transactions of one commit that touch different accounts in parallel. Only batches from which that was measured to pay; the result is the same bytes either way.
+        enable_parallel_execution: bool = true,
         /// How long a transaction waits for the missing ones before it in its lane, milliseconds.
         sequence_gap_hold_ms: u64 = 2_000,
     }

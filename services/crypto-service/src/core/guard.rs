@@ -38,7 +38,7 @@ pub enum Origin {
 pub enum GuardError {
     /// No file. A key that may have signed before must not start without its guard.
     #[error(
-        "the double-sign guard {path} is missing: restore it with the key it belongs to; only for a key that has never signed, create a new one"
+        "the double-sign guard {path} is missing: restore it with the key it belongs to; if it is lost, --new-guard makes one, and the validator asks the others how far it may have signed"
     )]
     Missing {
         /// Where it should be.
@@ -180,7 +180,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Makes the guard of a key that has never signed. Durable when this returns.
+    /// Makes a guard; `origin` says whether the key may have signed before. Durable when this returns.
     ///
     /// # Errors
     /// [`GuardError::Exists`] or [`GuardError::Io`].

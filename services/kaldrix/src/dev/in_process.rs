@@ -7,7 +7,7 @@ use super::status::Reporter;
 use super::watch::{Target, Watch};
 use anyhow::Context;
 use kaldrix_service_kit::{Config, DRAIN_MAX, Service, Supervisor, supervise};
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +76,7 @@ async fn follow(target: &Target, groups: &mut Groups, reporter: &Reporter) {
 /// The supervisors, by the folder of the validator or region.
 #[derive(Default)]
 struct Groups {
-    running: HashMap<PathBuf, Supervisor>,
+    running: BTreeMap<PathBuf, Supervisor>,
     /// Each ends when its supervisor's tasks have ended.
     ends: JoinSet<(PathBuf, anyhow::Result<()>)>,
 }
@@ -132,7 +132,8 @@ impl Groups {
     /// # Errors
     /// The first failure.
     async fn stop_all(&mut self) -> anyhow::Result<()> {
-        for (_, supervisor) in self.running.drain() {
+        // In the order of the folders' names: regions come before the validators that they read from.
+        for supervisor in std::mem::take(&mut self.running).into_values() {
             supervisor.token().cancel();
         }
         let mut first = Ok(());

@@ -99,8 +99,8 @@ impl DevNetwork {
     /// A service's process and configuration (`--processes`).
     pub(crate) fn service(&self, name: &str) -> (u32, PathBuf) {
         let added = self.event("validator_added", name.split('/').next().unwrap()).unwrap_or(Value::Null);
-        let services = self.ready["services"].as_array().unwrap().iter().chain(added["services"].as_array().into_iter().flatten());
-        let service = services.filter(|s| s["name"] == name).last().unwrap();
+        let mut services = added["services"].as_array().into_iter().chain(self.ready["services"].as_array()).flatten();
+        let service = services.find(|s| s["name"] == name).unwrap();
         (u32::try_from(service["pid"].as_u64().unwrap_or(0)).unwrap(), service["config"].as_str().unwrap().into())
     }
 

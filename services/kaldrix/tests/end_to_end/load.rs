@@ -31,11 +31,11 @@ pub(crate) struct LoadReport {
 }
 
 impl LoadReport {
-    /// The longest time in which no payment became final, and when it began, counted from the start.
+    /// The longest time after the first payment in which none became final, and when it began, counted from the start.
     pub(crate) fn longest_gap(&self) -> (Duration, Duration) {
-        let ends = self.finals.iter().copied().chain([self.ended]);
-        let begins = [self.began].into_iter().chain(self.finals.iter().copied());
-        begins.zip(ends).map(|(from, to)| (to - from, from - self.began)).max().unwrap_or_default()
+        let ends = self.finals.iter().copied().skip(1).chain([self.ended]);
+        let gaps = self.finals.iter().zip(ends).map(|(from, to)| (to - *from, *from - self.began));
+        gaps.max().unwrap_or((self.ended - self.began, Duration::ZERO))
     }
 
     pub(crate) fn per_second(&self) -> f64 {

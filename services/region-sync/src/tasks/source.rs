@@ -18,7 +18,7 @@ const BUFFER_COMMITS: usize = 256;
 /// Their encoded size in KiB: 64 MiB.
 const BUFFER_KIB: u32 = 64 * 1024;
 /// With more than one dag-service: how long one may be silent before another is asked. Even an idle network commits more often.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 const WAIT_FIRST: Duration = Duration::from_millis(100);
 const WAIT_MOST: Duration = Duration::from_secs(5);
 

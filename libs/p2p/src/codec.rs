@@ -109,4 +109,15 @@ mod tests {
             assert!(read == call, "{size} bytes");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_peer_sends_is_a_call_garbage_or_an_error(bytes: Vec<u8>, framed: bool) {
+            let bytes = if framed { [&u32::try_from(bytes.len()).unwrap().to_be_bytes()[..], &bytes].concat() } else { bytes };
+            if let Ok(call) = block_on(Codec.read_request(&PROTOCOL, &mut Cursor::new(bytes.clone()))) {
+                let _ = matches!(call, Call::Ask(request) if request.is_within_limits());
+            }
+            let _ = block_on(Codec.read_response(&PROTOCOL, &mut Cursor::new(bytes)));
+        }
+    }
 }

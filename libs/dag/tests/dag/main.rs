@@ -3,6 +3,7 @@
 // Clippy's allowance for tests covers test functions only, not the helpers around them.
 #![allow(clippy::unwrap_used)]
 
+mod any_block;
 mod manager;
 mod mempool;
 mod node;

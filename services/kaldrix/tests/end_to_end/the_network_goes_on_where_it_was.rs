@@ -66,6 +66,7 @@ async fn kill_and_restart(times: u32, folder: &Path) {
         for payer in payers {
             finals.extend(payer.await.unwrap());
         }
+        eprintln!("round {round}, killed after {pause} ms: {} payments are final", finals.len());
         drop(network);
         network = DevNetwork::start_in(folder, &[], &[]);
         let client = Client::connect(&network.apis[0]).await.unwrap();

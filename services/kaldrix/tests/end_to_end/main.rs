@@ -14,3 +14,4 @@ mod strangers_are_refused;
 mod the_network_goes_on_where_it_was;
 mod validators_come_and_go;
 mod what_the_loss_of_a_validator_costs;
+mod who_signs_twice_loses_stake;

@@ -130,20 +130,25 @@ impl Propose {
 }
 
 /// Sends the last own block again while no newer one replaces it: whoever missed it, or was not there, gets it (PROTOCOL, "After a restart").
+/// Soon at first: after a crash of all nobody may be able to go on without it.
 pub(crate) async fn rebroadcast(last_own: LastOwn, network: Arc<dyn BlockNetwork>, cancel: CancellationToken) -> Result<(), DagError> {
     const QUIET: Duration = Duration::from_secs(1);
-    let mut before = None;
+    const QUIET_FIRST: Duration = Duration::from_millis(100);
+    let mut quiet = QUIET_FIRST;
+    let mut before = last_own.lock().as_ref().map(|(reference, _)| *reference);
     loop {
         tokio::select! {
             () = cancel.cancelled() => return Ok(()),
-            () = tokio::time::sleep(QUIET) => {}
+            () = tokio::time::sleep(quiet) => {}
         }
         let last = last_own.lock().clone();
-        if let Some((reference, bytes)) = last {
-            if before == Some(reference) {
-                network.push(bytes);
-            }
-            before = Some(reference);
+        let Some((reference, bytes)) = last else { continue };
+        if before == Some(reference) {
+            network.push(bytes);
+            quiet = (quiet * 2).min(QUIET);
+        } else {
+            quiet = QUIET;
         }
+        before = Some(reference);
     }
 }

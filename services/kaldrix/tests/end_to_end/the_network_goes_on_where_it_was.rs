@@ -81,7 +81,8 @@ async fn kill_and_restart(times: u32, folder: &Path) {
     assert_nobody_signed_twice(folder);
 }
 
-/// The audit logs hold every signature ever given: one digest per round and validator.
+/// The audit logs hold every signature ever given: one digest per epoch, round and validator. (The last rounds of an epoch, after its last
+/// commit, exist again in the next one.)
 fn assert_nobody_signed_twice(folder: &Path) {
     for validator in ["v0", "v1", "v2", "v3"] {
         let log = std::fs::read_to_string(folder.join("validators").join(validator).join("audit.jsonl")).unwrap();
@@ -89,12 +90,13 @@ fn assert_nobody_signed_twice(folder: &Path) {
         for line in log.lines() {
             // A line that a kill cut off is not a signature that left.
             let Ok(entry) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-            let (Some(round), Some(digest)) = (entry["round"].as_u64(), entry["digest"].as_str()) else { continue };
+            let (epoch, round) = (entry["epoch"].as_u64(), entry["round"].as_u64());
+            let (Some(epoch), Some(round), Some(digest)) = (epoch, round, entry["digest"].as_str()) else { continue };
             if entry["decision"].as_str().is_some_and(|d| d.contains("refused")) {
                 continue;
             }
-            let first = signed.entry(round).or_insert_with(|| digest.to_owned());
-            assert_eq!(first, digest, "{validator} signed two blocks of round {round}");
+            let first = signed.entry((epoch, round)).or_insert_with(|| digest.to_owned());
+            assert_eq!(first, digest, "{validator} signed two blocks of round {round} in epoch {epoch}");
         }
         assert!(!signed.is_empty());
     }
